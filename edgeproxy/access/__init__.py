@@ -1,0 +1,1 @@
+"""Who may do what: issuers and their keys, tokens, the policy. Imports `oci` only."""

@@ -1,0 +1,133 @@
+"""Who sends a request under /v2/, by its `Authorization` header: a bearer of ours, or a token of an identity provider itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from edgeproxy.access import jws
+from edgeproxy.access.bearers import Bearers, is_bearer
+from edgeproxy.access.decisions import Caller
+from edgeproxy.access.policy import Policy
+from edgeproxy.access.refusals import TokenReason, TokenRefused
+from edgeproxy.access.tokens import TokenCache, Verifier, token_hash
+from edgeproxy.oci.errors import BadRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """A caller as the request's credential tells it.
+
+    `scope` is the ceiling of repositories that a bearer of ours was asked for, None where there is none. `token` identifies the
+    credential in caches (a hash, empty without one), `presented` says that there was one.
+    """
+
+    caller: Caller
+    scope: frozenset[str] | None
+    token: bytes
+    presented: bool
+
+
+ANONYMOUS: Final = Authenticated(None, None, b"", presented=False)
+
+
+class Credentials:
+    """Reads the credentials of requests."""
+
+    def __init__(self, verifier: Verifier, bearers: Bearers) -> None:
+        self._verifier = verifier
+        self._bearers = bearers
+        self._cache: TokenCache[Authenticated] = TokenCache()
+
+    async def authenticate(self, headers: Sequence[bytes], policy: Policy, now: float) -> Authenticated:
+        """Find out who sends these values of `Authorization`; without any, it is an anonymous caller.
+
+        Accepted are `Bearer` with a bearer of ours or a token of a listed issuer, and `Basic` with any user name and such
+        a token as password.
+
+        Raises:
+            BadRequest: there are two.
+            TokenRefused: the credential is not believed.
+
+        """
+        if not headers:
+            return ANONYMOUS
+        header = only(headers)
+        hashed = hashlib.sha256(header).digest()
+        remembered = self._cache.get(hashed, policy, now)
+        if remembered is not None:
+            return remembered
+        found, until = await self._authenticated(header, policy, now)
+        self._cache.put(hashed, policy, found, until, now)
+        return found
+
+    async def _authenticated(self, header: bytes, policy: Policy, now: float) -> tuple[Authenticated, float]:
+        scheme, value = split(header)
+        if scheme == "bearer" and is_bearer(jws.read(value).header):
+            bearer = self._bearers.verify(value, policy, now)
+            return Authenticated(bearer.caller, bearer.scope, token_hash(value), presented=True), bearer.ends
+        if scheme not in ("bearer", "basic"):
+            raise TokenRefused(
+                TokenReason.CREDENTIAL, "the Authorization header has an unknown scheme; send a Bearer token"
+            )
+        token = value if scheme == "bearer" else password(value)
+        verified = await self._verifier.verify(token, policy, now)
+        return Authenticated(verified.identity, None, token_hash(token), presented=True), verified.until
+
+
+def only(headers: Sequence[bytes]) -> bytes:
+    """Give the one `Authorization` header.
+
+    Raises:
+        BadRequest: there are several, of which different readers could take different ones.
+
+    """
+    if len(headers) != 1:
+        raise BadRequest("the request has more than one Authorization header; send one")
+    return headers[0]
+
+
+def split(header: bytes) -> tuple[str, str]:
+    """Split a header into its scheme, in lower case, and what follows (RFC 9110, 11.4).
+
+    Raises:
+        TokenRefused: it is not ASCII, or nothing follows.
+
+    """
+    try:
+        scheme, _, value = header.decode("ascii").strip().partition(" ")
+    except UnicodeDecodeError:
+        raise TokenRefused(TokenReason.CREDENTIAL, "the Authorization header has characters outside ASCII") from None
+    if not value.strip():
+        raise TokenRefused(
+            TokenReason.CREDENTIAL, "the Authorization header is malformed; it is a scheme, a space and a credential"
+        )
+    return scheme.lower(), value.strip()
+
+
+def password(credential: str) -> str:
+    """Give the password of a Basic credential (RFC 7617), where the token is; the user name says nothing.
+
+    Raises:
+        TokenRefused: it is malformed, or the password is empty.
+
+    """
+    try:
+        _, colon, secret = base64.b64decode(credential, validate=True).decode("ascii").partition(":")
+    except ValueError:
+        raise _basic("it is not the base64 of ASCII text") from None
+    if not colon:
+        raise _basic("there is no colon between user name and password")
+    if not secret:
+        raise _basic("the password is empty")
+    return secret
+
+
+def _basic(what: str) -> TokenRefused:
+    return TokenRefused(
+        TokenReason.CREDENTIAL,
+        f"the Basic credential is not usable: {what}; give an OIDC token as the password, with any user name",
+    )

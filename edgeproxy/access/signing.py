@@ -1,0 +1,279 @@
+"""Our own signing keys: ES256 keys as PEM files, one for each `kid`, several at once.
+
+All of them verify. One signs: the one with the greatest `kid` whose file is older than a minute. `new_key` begins a `kid`
+with the time, so that the greatest is the newest; and a key that has just appeared only verifies, until every replica
+has had the time to load it. If all are younger than a minute, the first of them signs.
+
+To rotate: `edgeproxy keys new DIR` on what the replicas share, and `edgeproxy keys retire` for the old key once the last
+bearer that it signed has expired (an hour, or the longest `token_seconds` of the policy). Retiring a key at once makes
+every token that it signed invalid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from edgeproxy.access import jws
+from edgeproxy.access.jws import PublicKey
+
+ALGORITHM: Final = "ES256"
+YOUNG_SECONDS: Final = 60.0
+"""How long a new key only verifies. Replicas look for new keys much more often."""
+
+_KID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_MAX_FILE_BYTES: Final = 64 * 1024
+
+
+class SigningKeyError(Exception):
+    """Signing keys that cannot be used; the text names the file and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """One key. `since` (seconds since the epoch) is when its file was written."""
+
+    kid: str
+    since: float
+    public: PublicKey
+    jwk: Mapping[str, str]
+    _private: ec.EllipticCurvePrivateKey = field(repr=False, compare=False)
+
+    def sign(self, claims: Mapping[str, Any], typ: str) -> str:
+        """Sign claims as a token of this type, in compact form."""
+        return jws.signed(claims, self._private, algorithm=ALGORITHM, header={"typ": typ, "kid": self.kid})
+
+    def derive(self, purpose: str) -> bytes:
+        """Derive 32 secret bytes for one purpose (HKDF, RFC 5869), from which neither the key nor others can be found."""
+        secret = self._private.private_numbers().private_value.to_bytes(32, "big")
+        return HKDF(hashes.SHA256(), 32, salt=None, info=b"edgeproxy " + purpose.encode()).derive(secret)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyListing:
+    """One line of `edgeproxy keys list`."""
+
+    kid: str
+    since: float
+    signs: bool
+
+
+class SigningKeys:
+    """The keys in force."""
+
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+        self._path = path
+        self._clock = clock
+        self._seen: tuple[object, ...] = ()
+        self._keys: Mapping[str, SigningKey] = {}
+
+    @classmethod
+    def load(cls, path: Path, clock: Callable[[], float] = time.time) -> SigningKeys:
+        """Load a PEM file, or every `KID.pem` of a directory.
+
+        Raises:
+            SigningKeyError: there is no key, one is unreadable, not ES256, or readable by every user of the machine.
+
+        """
+        keys = cls(path, clock)
+        keys.reload()
+        return keys
+
+    def reload(self) -> bool:
+        """Load the keys again if a file has changed, come or gone; True if they are others now.
+
+        Raises:
+            SigningKeyError: as for `load`; the keys in force stay as they are.
+
+        """
+        files = _files(self._path)
+        seen = tuple((file, *_mark(file)) for file in files)
+        if seen == self._seen:
+            return False
+        keys = [_read(file, alone=file == self._path) for file in files]
+        self._keys = {key.kid: key for key in sorted(keys, key=lambda key: key.kid, reverse=True)}
+        self._seen = seen
+        return True
+
+    @property
+    def signing(self) -> SigningKey:
+        """Give the key that signs now."""
+        return _signing(tuple(self._keys.values()), self._clock())
+
+    def verifying(self, kid: str) -> SigningKey | None:
+        """Find a key by its `kid`."""
+        return self._keys.get(kid)
+
+    def jwks(self) -> dict[str, Any]:
+        """Give the public halves as a JWKS."""
+        return {"keys": [dict(key.jwk) for key in self._keys.values()]}
+
+    def derive(self, purpose: str) -> list[tuple[str, bytes]]:
+        """Derive a secret for a purpose from each key, with its `kid`: the one to use first, then the newest first."""
+        first = self.signing
+        rest = [key for key in self._keys.values() if key is not first]
+        return [(key.kid, key.derive(purpose)) for key in (first, *rest)]
+
+    def listing(self) -> list[KeyListing]:
+        """List the keys, newest first."""
+        first = self.signing
+        return [KeyListing(key.kid, key.since, key is first) for key in self._keys.values()]
+
+    def __repr__(self) -> str:
+        return f"SigningKeys({str(self._path)!r}, kids={list(self._keys)})"
+
+
+def new_key(path: Path, now: float, random: Callable[[int], bytes] = os.urandom) -> str:
+    """Write a new key into a directory, which is made if it is not there, and give its `kid`.
+
+    Raises:
+        SigningKeyError: `path` is a file, or cannot be written.
+
+    """
+    kid = f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{random(4).hex()}"
+    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    if path.is_file():
+        raise SigningKeyError(f"{path} is a single key file, which holds no second key: move it into a directory")
+    written = path / f".{kid}.new"
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(descriptor)
+        # By renaming, so that no replica ever reads half a key.
+        written.rename(path / f"{kid}.pem")
+    except OSError as error:
+        raise SigningKeyError(f"{path}: the new key cannot be written: {error.strerror}") from None
+    return kid
+
+
+def list_keys(path: Path, now: float) -> list[KeyListing]:
+    """List the keys of a file or directory, newest first.
+
+    Raises:
+        SigningKeyError: as for `SigningKeys.load`.
+
+    """
+    return SigningKeys.load(path, lambda: now).listing()
+
+
+def retire(path: Path, kid: str) -> None:
+    """Remove a key; what it signed is invalid as soon as the replicas notice.
+
+    Raises:
+        SigningKeyError: there is no such key in that directory, or no other one.
+
+    """
+    names = [file.name.removesuffix(".pem") for file in _files(path) if file != path]
+    if kid not in names:
+        known = ", ".join(names) or "none"
+        raise SigningKeyError(f"{path}: there is no key {kid!r} in this directory; there are: {known}")
+    if len(names) == 1:
+        raise SigningKeyError(f"{path}: {kid} is the only key; make another first with `edgeproxy keys new {path}`")
+    try:
+        (path / f"{kid}.pem").unlink()
+    except OSError as error:
+        raise SigningKeyError(f"{path / kid}.pem cannot be removed: {error.strerror}") from None
+
+
+def _signing(keys: tuple[SigningKey, ...], now: float) -> SigningKey:
+    grown = [key for key in keys if now - key.since >= YOUNG_SECONDS]
+    return max(grown, key=lambda key: key.kid) if grown else min(keys, key=lambda key: key.kid)
+
+
+def _files(path: Path) -> list[Path]:
+    try:
+        files = sorted(path.glob("[!.]*.pem")) if path.is_dir() else [path]
+    except OSError as error:
+        raise SigningKeyError(f"{path}: {error.strerror}") from None
+    if not files:
+        raise SigningKeyError(f"{path} holds no key (KID.pem); make one with `edgeproxy keys new {path}`")
+    return files
+
+
+def _mark(file: Path) -> tuple[int, int, int, int]:
+    """Give what changes whenever a file does.
+
+    Raises:
+        SigningKeyError: it is not there, or every user of the machine may use it.
+
+    """
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise SigningKeyError(
+            f"{file}: {error.strerror}; make a key with `edgeproxy keys new DIR` and give that directory"
+        ) from None
+    if status.st_mode & 0o006:
+        raise SigningKeyError(
+            f"{file} can be read or written by every user of this machine, who could sign tokens as anyone: "
+            f"`chmod o-rw {file}` (in Kubernetes: `defaultMode: 0440` and an `fsGroup`)"
+        )
+    return status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode
+
+
+def _read(file: Path, *, alone: bool) -> SigningKey:
+    try:
+        with file.open("rb") as opened:
+            pem = opened.read(_MAX_FILE_BYTES)
+            since = os.fstat(opened.fileno()).st_mtime
+        private = load_pem_private_key(pem, password=None)
+    except OSError as error:
+        raise SigningKeyError(f"{file}: {error.strerror}") from None
+    except TypeError:
+        raise SigningKeyError(
+            f"{file} is encrypted, and nobody is there to type a password: store it decrypted"
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise SigningKeyError(f"{file} is not a private key in PEM form; make one with `edgeproxy keys new`") from None
+    if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
+        raise SigningKeyError(f"{file} is not an ES256 key (EC, P-256); make one with `edgeproxy keys new`")
+    jwk = _jwk(private)
+    # A lone file keeps its name when its key is replaced, so there the key itself gives the name.
+    kid = _thumbprint(jwk) if alone else file.name.removesuffix(".pem")
+    if _KID.fullmatch(kid) is None:
+        raise SigningKeyError(
+            f"{file}: the name of the file is the key's `kid`: at most 64 letters, digits, '.', '_' and '-' before '.pem'"
+        )
+    public = jws.public_keys(jwk, (ALGORITHM,))[ALGORITHM]
+    return SigningKey(kid, since, public, {**jwk, "kid": kid, "use": "sig", "alg": ALGORITHM}, private)
+
+
+def _jwk(private: ec.EllipticCurvePrivateKey) -> dict[str, str]:
+    numbers = private.public_key().public_numbers()
+    return {"crv": "P-256", "kty": "EC", "x": _encoded(numbers.x), "y": _encoded(numbers.y)}
+
+
+def _encoded(number: int) -> str:
+    return _text(number.to_bytes(32, "big"))
+
+
+def _text(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _thumbprint(jwk: Mapping[str, str]) -> str:
+    """Give the thumbprint of a key (RFC 7638)."""
+    return "k" + _text(hashlib.sha256(orjson.dumps(dict(jwk), option=orjson.OPT_SORT_KEYS)).digest())

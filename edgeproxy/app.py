@@ -1,0 +1,223 @@
+"""The composition root: reads like the deployed thing. The only module, with the command line, that names concrete classes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+from starlette.applications import Starlette
+
+from edgeproxy.access.policy import Policy, PolicyError, load_policy
+from edgeproxy.access.signing import SigningKeyError, SigningKeys
+from edgeproxy.audit import AuditLog, sinks_of
+from edgeproxy.config import STORED_POLICY, FileStore, Settings
+from edgeproxy.logs import set_up_logs
+from edgeproxy.oci.errors import Unauthorized
+from edgeproxy.registry.service import Registry, make_registry
+from edgeproxy.reload import CurrentPolicy, Document, DocumentUnreadable, FileDocument, StoredDocument
+from edgeproxy.serving import Site, on_signals, serve_sites
+from edgeproxy.storage import Presigner, Store
+from edgeproxy.storage.probe import startup_problems
+from edgeproxy.web.blobs import Delivery
+from edgeproxy.web.front import Front
+from edgeproxy.web.gate import Authenticated, Gate
+from edgeproxy.web.heads import Head
+from edgeproxy.web.operations import Health, Probes, make_metrics
+from edgeproxy.web.records import Record
+from edgeproxy.web.registry import RegistryEndpoint
+from edgeproxy.workers import run_workers
+
+_log = logging.getLogger(__name__)
+
+KEYS_POLL_SECONDS: Final = 5.0
+
+
+class StartError(Exception):
+    """Something that the settings name is not usable; each line names the setting and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binds:
+    """Where each site listens."""
+
+    registry: tuple[str, ...]
+    store: tuple[str, ...]
+    operations: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The store, what signs its URLs, and the application that serves them where we do that ourselves."""
+
+    store: Store
+    presigner: Presigner
+    served: Any
+
+
+@asynccontextmanager
+async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
+    """Open the store that the settings name."""
+    # Imported late: the SDK of the one kind costs more than half of a start that uses the other.
+    if isinstance(settings.store, FileStore):
+        from edgeproxy.storage.file_presign import FilePresigner, url_signing_key  # noqa: PLC0415
+        from edgeproxy.storage.filesystem import FilesystemStore  # noqa: PLC0415
+        from edgeproxy.storage.served import served_app  # noqa: PLC0415
+
+        files = await FilesystemStore.open(settings.store.path)
+        key = await asyncio.to_thread(url_signing_key, settings.store.path)
+        presigner = FilePresigner(settings.store_public_endpoint, key, time.time)
+        try:
+            yield Backend(files, presigner, served_app(files, key, time.time))
+        finally:
+            await files.close()
+    else:
+        from edgeproxy.storage.s3 import S3Store  # noqa: PLC0415
+
+        location = settings.store
+        bucket = S3Store(location.bucket, region=location.region, endpoint=location.endpoint, prefix=location.prefix)
+        await bucket.open()
+        try:
+            yield Backend(bucket, bucket.presigner(settings.store_public_endpoint), None)
+        finally:
+            await bucket.close()
+
+
+def serve(settings: Settings) -> int:
+    """Serve until told to stop; the exit code of the process.
+
+    Raises:
+        StartError: something that the settings name is not usable; the text says what to do.
+
+    """
+    set_up_logs(settings.log_level, settings.log_format)
+    if settings.workers == 1:
+        uvloop.run(_run(settings, _binds(settings)))
+        return 0
+    return run_workers(settings.workers, _binds(settings), lambda binds: uvloop.run(_run(settings, binds)), StartError)
+
+
+def _binds(settings: Settings) -> Binds:
+    return Binds(settings.bind_addresses, settings.store_bind_addresses, settings.operations_bind_addresses)
+
+
+async def _run(settings: Settings, binds: Binds) -> None:
+    async with AsyncExitStack() as stack:
+        backend = await stack.enter_async_context(open_backend(settings))
+        keys = _signing_keys(settings)
+        policy = CurrentPolicy(_document(settings, backend.store), _loader(settings), time.time)
+        await _start(policy, backend.store)
+        audit = AuditLog(sinks_of(settings.audit))
+        stack.callback(audit.close)
+        registry = make_registry(
+            backend.store,
+            clock=time.time,
+            name=lambda: secrets.token_hex(16),
+            session_keys=lambda: [secret for _, secret in keys.derive("upload sessions")],
+            upload_memory_bytes=settings.upload_memory_bytes,
+            max_blob_bytes=settings.max_blob_bytes,
+        )
+        stack.push_async_callback(registry.uploads.wait_for_commits)
+        for forever in (policy.watch(), _watch_keys(keys)):
+            stack.callback(asyncio.create_task(forever).cancel)
+        stop = asyncio.Event()
+        on_signals(stop, audit.reopen)
+        await serve_sites(_sites(settings, binds, backend, registry, policy, audit), stop)
+
+
+def _sites(
+    settings: Settings, binds: Binds, backend: Backend, registry: Registry, policy: CurrentPolicy, audit: AuditLog
+) -> list[Site]:
+    gate = Gate(policy, _authenticate, time.time, settings.public_url)
+    endpoint = RegistryEndpoint(
+        registry,
+        gate,
+        backend.presigner,
+        Delivery(redirect=settings.deliver == "redirect", seconds=settings.redirect_seconds),
+        max_manifest_bytes=settings.max_manifest_bytes,
+        record=Record(audit, time.time, lambda: policy().version),
+        make_id=_request_id,
+    )
+    probes = Probes(
+        {"policy": functools.partial(_policy_health, policy), "store": functools.partial(_store_health, backend.store)},
+        make_metrics(registry),
+    )
+    sites = [Site(Front(endpoint, Starlette(routes=probes.probe_routes), _request_id), binds.registry)]
+    if backend.served is not None:
+        sites.append(Site(backend.served, binds.store))
+    if binds.operations:
+        sites.append(Site(Starlette(routes=probes.all_routes), binds.operations))
+    return sites
+
+
+async def _start(policy: CurrentPolicy, store: Store) -> None:
+    """Refuse to serve what could not be served rightly."""
+    try:
+        await policy.start()
+    except (DocumentUnreadable, PolicyError) as error:
+        raise StartError(f"EDGEPROXY_POLICY: {error}") from None
+    problems = await startup_problems(store)
+    if problems:
+        raise StartError("\n".join(f"EDGEPROXY_STORE: {problem}" for problem in problems))
+
+
+def _signing_keys(settings: Settings) -> SigningKeys:
+    try:
+        return SigningKeys.load(settings.signing_keys)
+    except SigningKeyError as error:
+        raise StartError(f"EDGEPROXY_SIGNING_KEYS: {error}") from None
+
+
+async def _watch_keys(keys: SigningKeys) -> None:
+    """Take new signing keys into use, and let retired ones go, with no signal needed."""
+    while True:
+        await asyncio.sleep(KEYS_POLL_SECONDS)
+        try:
+            if await asyncio.to_thread(keys.reload):
+                _log.info("signing keys: %s", ", ".join(key.kid for key in keys.listing()))
+        except SigningKeyError as error:
+            _log.error("the changed signing keys are not usable, the old ones stay in force: %s", error)
+
+
+def _document(settings: Settings, store: Store) -> Document:
+    return StoredDocument(store) if settings.policy == STORED_POLICY else FileDocument(Path(settings.policy))
+
+
+def _loader(settings: Settings) -> Callable[[bytes], Policy]:
+    folder = Path(settings.policy).parent
+
+    def load(text: bytes) -> Policy:
+        return load_policy(
+            text,
+            source=settings.policy,
+            loopback=settings.loopback,
+            now=time.time(),
+            files=lambda name: (folder / name).read_bytes(),
+        )
+
+    return load
+
+
+async def _policy_health(policy: CurrentPolicy) -> Health:
+    return Health(ok=True, reason=policy.problem)
+
+
+async def _store_health(store: Store) -> Health:
+    await store.check()
+    return Health(ok=True)
+
+
+def _request_id() -> str:
+    return secrets.token_hex(8)
+
+
+async def _authenticate(head: Head, policy: Policy) -> Authenticated:
+    raise Unauthorized("this registry's policy lists no issuer, so there is nothing to sign in with")

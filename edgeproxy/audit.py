@@ -1,0 +1,147 @@
+"""The audit line: one event per decision, as one JSON object a line, written by a thread so that no request waits for a sink.
+
+Never in a line: a token, a presigned query, a key.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Final, Protocol
+
+import orjson
+
+QUEUE_EVENTS: Final = 50_000
+"""Events that may wait for the sinks; what does not fit is counted and dropped, as pulls must not stop for a full disk."""
+
+_log = logging.getLogger(__name__)
+
+
+class Sink(Protocol):
+    """Where lines go."""
+
+    def write(self, lines: bytes) -> None:
+        """Write whole lines."""
+
+    def reopen(self) -> None:
+        """Open the target again, after it was rotated."""
+
+    def close(self) -> None:
+        """Write what is buffered and let go of the target."""
+
+
+class StdoutSink:
+    """Lines on standard output."""
+
+    def __init__(self, stream: IO[bytes] | None = None) -> None:
+        self._stream = stream or sys.stdout.buffer
+
+    def write(self, lines: bytes) -> None:
+        """Write whole lines."""
+        self._stream.write(lines)
+        self._stream.flush()
+
+    def reopen(self) -> None:
+        """Do nothing: standard output is not rotated."""
+
+    def close(self) -> None:
+        """Leave standard output open."""
+
+
+class FileSink:
+    """Lines appended to a file that somebody else rotates."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("ab", buffering=0)
+
+    def write(self, lines: bytes) -> None:
+        """Write whole lines with one call, so that several processes may share a file."""
+        self._file.write(lines)
+
+    def reopen(self) -> None:
+        """Open the file under its name again."""
+        fresh = self._path.open("ab", buffering=0)
+        self._file.close()
+        self._file = fresh
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def sinks_of(setting: str) -> list[Sink]:
+    """Make the sinks of a checked `EDGEPROXY_AUDIT` setting: `stdout`, `file:PATH`, comma-separated."""
+    sinks: list[Sink] = []
+    for item in setting.split(","):
+        kind, _, path = item.strip().partition(":")
+        sinks.append(FileSink(Path(path)) if kind == "file" else StdoutSink())
+    return sinks
+
+
+class AuditLog:
+    """Takes events from the loop and writes them from a thread."""
+
+    def __init__(self, sinks: Sequence[Sink], queue_events: int = QUEUE_EVENTS) -> None:
+        self._sinks = sinks
+        self._queue: queue.Queue[Mapping[str, Any] | None] = queue.Queue(queue_events)
+        self._reopen = threading.Event()
+        self.dropped = 0
+        self.written = 0
+        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+        self._thread.start()
+
+    def emit(self, event: Mapping[str, Any]) -> None:
+        """Hand over an event; never blocks. Keys without a value (None) are left out of the line."""
+        try:
+            self._queue.put_nowait(event)
+        except queue.Full:
+            self.dropped += 1
+
+    def reopen(self) -> None:
+        """Have the sinks open their targets again before the next line."""
+        self._reopen.set()
+
+    @property
+    def waiting(self) -> int:
+        """Say how many events wait for the sinks."""
+        return self._queue.qsize()
+
+    def close(self) -> None:
+        """Write everything that was handed over, then close the sinks."""
+        self._queue.put(None)
+        self._thread.join()
+        for sink in self._sinks:
+            sink.close()
+
+    def _run(self) -> None:
+        while True:
+            events = [self._queue.get()]
+            while len(events) < 1000 and not self._queue.empty():
+                events.append(self._queue.get())
+            ended = any(event is None for event in events)
+            lines = b"".join(map(_line, filter(None, events)))
+            for sink in self._sinks:
+                self._write(sink, lines)
+            self.written += len(events) - ended
+            if ended:
+                return
+            self._reopen.clear()
+
+    def _write(self, sink: Sink, lines: bytes) -> None:
+        try:
+            if self._reopen.is_set():
+                sink.reopen()
+            sink.write(lines)
+        except OSError as error:
+            self.dropped += lines.count(b"\n")
+            _log.error("audit lines could not be written: %s", error)
+
+
+def _line(event: Mapping[str, Any]) -> bytes:
+    present = {key: value for key, value in event.items() if value is not None}
+    return orjson.dumps(present, option=orjson.OPT_APPEND_NEWLINE)

@@ -1,0 +1,422 @@
+"""Every setting, its default, its check. Nothing else reads the environment.
+
+A setting is an environment variable `EDGEPROXY_NAME`, or `name` in a TOML file; the environment wins, and an empty value is none. All
+problems are told together. The values themselves are read by `addresses` and `quantities`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import socket
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from edgeproxy import quantities
+from edgeproxy.addresses import (
+    FileStore,
+    Listener,
+    S3StoreLocation,
+    StoreLocation,
+    base_url,
+    host_of,
+    is_loopback,
+    is_same_or_under,
+    listener,
+    store_location,
+)
+from edgeproxy.quantities import GIB, KIB, MIB
+
+__all__ = [
+    "FileStore",
+    "S3StoreLocation",
+    "Settings",
+    "SettingsError",
+    "SettingsProblem",
+    "describe",
+    "environment",
+    "load",
+]
+
+PREFIX: Final = "EDGEPROXY_"
+DEFAULT_FILE: Final = Path("edgeproxy.toml")
+"""Read where no other file is named, if it is there."""
+
+STORED_POLICY: Final = "store:"
+"""The value of `EDGEPROXY_POLICY` for the document that is kept in the bucket."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsProblem:
+    """One thing wrong with a setting: where it was set (`environment`, `FILE:LINE`, `default`), its name there, what to do."""
+
+    place: str
+    name: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.name} {self.message}"
+
+
+class SettingsError(Exception):
+    """The settings are not usable; `problems` is never empty."""
+
+    def __init__(self, problems: tuple[SettingsProblem, ...]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting, checked. Only `load` makes one. Addresses are `host:port`, `[v6]:port` or `unix:/path`; sizes are bytes.
+
+    `store_bind` is None unless the store is served here. `policy` is a path, or `store:` for the document in the bucket.
+    """
+
+    bind: str
+    public_url: str
+    store: StoreLocation
+    store_public_endpoint: str
+    store_bind: str | None
+    policy: str
+    signing_keys: Path
+    deliver: Literal["redirect", "proxy"]
+    redirect_seconds: int
+    token_seconds: int
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    max_manifest_bytes: int
+    max_blob_bytes: int | None
+    upload_memory_bytes: int
+    server: Literal["hypercorn", "granian"]
+    workers: int
+    audit: str
+    log_level: Literal["debug", "info", "warning", "error"]
+    log_format: Literal["json", "console"]
+    operations_bind: str | None
+
+    @property
+    def loopback(self) -> bool:
+        """Whether bind and public URL are both loopback: then, and only then, `public` may allow more than pulls."""
+        return listener(self.bind).loopback and is_loopback(host_of(self.public_url))
+
+    @property
+    def bind_addresses(self) -> tuple[str, ...]:
+        """List what the registry binds: both addresses of `localhost`."""
+        return _addresses(self.bind)
+
+    @property
+    def store_bind_addresses(self) -> tuple[str, ...]:
+        """List what a `file:` store binds; empty for others."""
+        return _addresses(self.store_bind)
+
+    @property
+    def operations_bind_addresses(self) -> tuple[str, ...]:
+        """List what the operations port binds; empty if there is none."""
+        return _addresses(self.operations_bind)
+
+    @property
+    def token_realm(self) -> str:
+        """URL at which clients get a bearer."""
+        return f"{self.public_url}/token"
+
+    @property
+    def token_service(self) -> str:
+        """Name of this registry in challenges: host and port of the public URL."""
+        return self.public_url.partition("://")[2]
+
+
+def environment() -> Mapping[str, str]:
+    """Give the environment of this process."""
+    return os.environ
+
+
+def load(environ: Mapping[str, str], file: Path | None, *, defaults: Mapping[str, str] | None = None) -> Settings:
+    """Read all settings once.
+
+    `file` is a TOML file, or None for none. `defaults` (name in lower case to text) take the place of the defaults of the table.
+
+    Raises:
+        SettingsError: with every problem there is.
+
+    """
+    problems: list[SettingsProblem] = []
+    given = _from_file(file, problems) if file is not None else {}
+    given |= _from_environment(environ, problems)
+    values: dict[str, Any] = {}
+    for setting in _SETTINGS:
+        if (source := given.get(setting.name)) is None and (text := (defaults or {}).get(setting.name)) is not None:
+            source = _Given(text, "default", PREFIX + setting.name.upper())
+        try:
+            if source is not None:
+                values[setting.name] = setting.parse(source.text)
+            elif values.keys() >= set(setting.needs):
+                values[setting.name] = setting.derive(values)
+        except ValueError as error:
+            place, name = (source.place, source.name) if source else ("not set", PREFIX + setting.name.upper())
+            problems.append(SettingsProblem(place, name, str(error)))
+    problems += _conflicts(values, given)
+    if problems:
+        raise SettingsError(tuple(problems))
+    return Settings(**values)
+
+
+def describe() -> tuple[tuple[str, str, str], ...]:
+    """List every setting as (environment variable, meaning, default)."""
+    return tuple((PREFIX + setting.name.upper(), setting.meaning, setting.default) for setting in _SETTINGS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A value as somebody wrote it."""
+
+    text: str
+    place: str
+    name: str
+
+
+def _from_environment(environ: Mapping[str, str], problems: list[SettingsProblem]) -> dict[str, _Given]:
+    given = {}
+    for variable in sorted(environ):
+        if not variable.startswith(PREFIX):
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name not in _NAMES or variable != variable.upper():
+            near = difflib.get_close_matches(name, _NAMES, 1)
+            problems.append(_unknown("environment", variable, [PREFIX + match.upper() for match in near]))
+        elif environ[variable].strip():
+            given[name] = _Given(environ[variable].strip(), "environment", variable)
+    return given
+
+
+def _from_file(file: Path, problems: list[SettingsProblem]) -> dict[str, _Given]:
+    try:
+        text = file.read_bytes().decode()
+        document = tomllib.loads(text)
+    except OSError as error:
+        problems.append(SettingsProblem(str(file), "cannot be read:", error.strerror or "unknown error"))
+        return {}
+    except UnicodeDecodeError:
+        problems.append(SettingsProblem(str(file), "cannot be read:", "it is not UTF-8"))
+        return {}
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line ([0-9]+)", str(error))
+        place = f"{file}:{line[1] if line else len(text.splitlines())}"
+        problems.append(SettingsProblem(place, "is not TOML:", "texts stand in quotes, one `name = value` a line"))
+        return {}
+    given = {}
+    for name, value in document.items():
+        place = f"{file}:{_line_of(name, text)}"
+        if name not in _NAMES:
+            problems.append(_unknown(place, name, difflib.get_close_matches(name.lower(), _NAMES, 1)))
+        elif (printed := _printed(value)) is None:
+            problems.append(SettingsProblem(place, name, "must be a text in quotes, a whole number or a list of texts"))
+        elif printed:
+            given[name] = _Given(printed, place, name)
+    return given
+
+
+def _printed(value: object) -> str | None:
+    """Print a TOML value as the environment would have it, or None if it cannot be one."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ",".join(value)
+    if isinstance(value, str):
+        return value.strip()
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _line_of(name: str, text: str) -> int:
+    pattern = re.compile(rf"""\s*(?:\[+\s*)?["']?{re.escape(name)}["']?\s*(?:[=.\]]|$)""")
+    return next((number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)), 1)
+
+
+def _unknown(place: str, name: str, near: list[str]) -> SettingsProblem:
+    advice = f"did you mean {near[0]}?" if near else "'edgeproxy serve --help' lists all settings"
+    return SettingsProblem(place, name, f"is not a setting; {advice}")
+
+
+def _conflicts(values: Mapping[str, Any], given: Mapping[str, _Given]) -> list[SettingsProblem]:
+    """Look at what only shows between settings, as far as they could be read."""
+    problems = []
+
+    def problem(setting: str, message: str) -> None:
+        source = given.get(setting)
+        place, name = (source.place, source.name) if source else ("default", PREFIX + setting.upper())
+        problems.append(SettingsProblem(place, name, message))
+
+    if values.keys() >= {"public_url", "store_public_endpoint", "deliver"} and values["deliver"] != "proxy":
+        public, store = host_of(values["public_url"]), host_of(values["store_public_endpoint"])
+        if is_same_or_under(store, public):
+            problem(
+                "store_public_endpoint",
+                f"has the host {store}, which is or lies under {public}, the host of EDGEPROXY_PUBLIC_URL: clients would send "
+                "their tokens to the store. Give the store another host name, or set EDGEPROXY_DELIVER=proxy",
+            )
+    taken: dict[str, str] = {}
+    for setting in ("bind", "store_bind", "operations_bind"):
+        for address in _addresses(values.get(setting)):
+            if address in taken:
+                problem(
+                    setting, f"is {address}, where {PREFIX}{taken[address].upper()} listens already: use another port"
+                )
+                break
+            taken[address] = setting
+    return problems
+
+
+def _addresses(bind: str | None) -> tuple[str, ...]:
+    return () if bind is None else listener(bind).addresses(ipv6=_has_ipv6())
+
+
+def _has_ipv6() -> bool:
+    """Whether this machine has the address ::1."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def _public_url(values: Mapping[str, Any]) -> str:
+    if not listener(values["bind"]).loopback:
+        raise ValueError(
+            "is required where EDGEPROXY_BIND is not a loopback address: what clients type, such as https://registry.example.com"
+        )
+    return base_url(f"http://{values['bind']}")
+
+
+def _store_bind(values: Mapping[str, Any]) -> str | None:
+    if not isinstance(values["store"], FileStore):
+        return None
+    bind = listener(values["bind"])
+    if bind.path or bind.port == 65535:
+        raise ValueError(
+            "is required, as no port comes after EDGEPROXY_BIND: host:port where the file: store is served"
+        )
+    return str(Listener(bind.host, bind.port + 1))
+
+
+def _store_public_endpoint(values: Mapping[str, Any]) -> str:
+    store = values["store"]
+    if isinstance(store, S3StoreLocation):
+        return (
+            store.endpoint
+            or f"https://s3.{store.region}.amazonaws.com{'.cn' if store.region.startswith('cn-') else ''}"
+        )
+    public, bind = host_of(values["public_url"]), listener(values["store_bind"])
+    if is_loopback(public) and bind.loopback:
+        other = "127.0.0.1" if public == "localhost" else "localhost"
+        return base_url(f"http://{other}:{bind.port}")
+    if values["deliver"] == "proxy":
+        return values["public_url"]  # type: ignore[no-any-return]
+    raise ValueError(
+        "is required for a file: store that not only this machine uses: the URL under which clients reach EDGEPROXY_STORE_BIND, "
+        "with another host name than EDGEPROXY_PUBLIC_URL"
+    )
+
+
+def _log_format(_: Mapping[str, Any]) -> str:
+    return "console" if sys.stderr.isatty() else "json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """A row of the table. `derive` gives the value where nothing was set, from the values of the settings in `needs`."""
+
+    name: str
+    meaning: str
+    default: str
+    parse: Callable[[str], Any]
+    derive: Callable[[Mapping[str, Any]], Any]
+    needs: tuple[str, ...] = ()
+
+
+def _plain(name: str, meaning: str, default: str, parse: Callable[[str], Any]) -> _Setting:
+    return _Setting(name, meaning, default, parse, lambda _: parse(default))
+
+
+def _optional(name: str, meaning: str, default: str, parse: Callable[[str], Any], without: object = None) -> _Setting:
+    return _Setting(name, meaning, default, parse, lambda _: without)
+
+
+def _required(name: str, meaning: str, parse: Callable[[str], Any]) -> _Setting:
+    def missing(_: Mapping[str, Any]) -> Any:
+        raise ValueError(f"is required: {meaning}")
+
+    return _Setting(name, meaning, "required", parse, missing)
+
+
+def _bind(text: str) -> str:
+    return str(listener(text))
+
+
+_SETTINGS: Final = (
+    _plain("bind", "where to listen: host:port, or unix:/path", "127.0.0.1:5000", _bind),
+    _Setting(
+        "public_url",
+        "what clients type; realm and audience come from it",
+        "http:// and the bind address on loopback, else required",
+        base_url,
+        _public_url,
+        ("bind",),
+    ),
+    _required(
+        "store",
+        "where the objects lie: file:///dir, s3://bucket/prefix?endpoint=https://host&region=auto, or "
+        "r2://ACCOUNT_ID/bucket?jurisdiction=eu",
+        store_location,
+    ),
+    _plain("deliver", "how blobs reach clients: redirect or proxy", "redirect", quantities.one_of("redirect", "proxy")),
+    _Setting(
+        "store_bind",
+        "where a file: store is served",
+        "the port after EDGEPROXY_BIND",
+        _bind,
+        _store_bind,
+        ("bind", "store"),
+    ),
+    _Setting(
+        "store_public_endpoint",
+        "URL of the store as clients reach it, put into presigned URLs",
+        "the store's endpoint; for file: on loopback the other of localhost and 127.0.0.1",
+        base_url,
+        _store_public_endpoint,
+        ("store", "store_bind", "public_url", "deliver"),
+    ),
+    _required("policy", "the policy document: a path, or store: for the one in the bucket", str),
+    _required(
+        "signing_keys",
+        "a PEM file, or a directory of ES256 keys (KID.pem), which 'edgeproxy keys new' makes",
+        quantities.key_path,
+    ),
+    _plain("redirect_seconds", "life of a presigned URL, 10 to 3600", "300", quantities.whole(10, 3600)),
+    _plain("token_seconds", "life of our bearer, 60 to 3600", "900", quantities.whole(60, 3600)),
+    _optional(
+        "trusted_proxies", "CIDRs whose X-Forwarded-For is believed, comma-separated", "none", quantities.networks, ()
+    ),
+    _plain("max_manifest_bytes", "largest manifest, up to 64 MiB", "4MiB", quantities.size(KIB, 64 * MIB)),
+    _optional("max_blob_bytes", "largest blob", "none", quantities.size(1)),
+    _plain("upload_memory_bytes", "memory for all uploads in flight", "128MiB", quantities.size(16 * MIB, 1024 * GIB)),
+    _plain("server", "hypercorn or granian (extra granian)", "hypercorn", quantities.server),
+    _plain("workers", "processes, which behave as replicas do, 1 to 256", "1", quantities.whole(1, 256)),
+    _plain("audit", "where audit lines go: stdout, file:PATH; comma-separated", "stdout", quantities.audit),
+    _plain(
+        "log_level", "debug, info, warning or error", "info", quantities.one_of("debug", "info", "warning", "error")
+    ),
+    _Setting(
+        "log_format",
+        "json or console",
+        "console on a terminal, else json",
+        quantities.one_of("json", "console"),
+        _log_format,
+    ),
+    _optional("operations_bind", "/healthz /readyz /metrics on a port of their own: host:port", "none", _bind),
+)
+
+_NAMES: Final = tuple(setting.name for setting in _SETTINGS)

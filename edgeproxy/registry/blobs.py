@@ -1,0 +1,206 @@
+"""Blobs of a repository: the bytes once under `blobs/`, and a link in each repository that holds them.
+
+A blob exists for a repository only through its link; the digest alone opens nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from edgeproxy.oci.errors import BlobUnknown
+from edgeproxy.oci.names import Digest, Repository
+from edgeproxy.registry.cache import FRESH_SECONDS, Conflated, Memory
+from edgeproxy.storage import IfAbsent, NotFound, ObjectInfo, PreconditionFailed, Store, StoreUnavailable, keys
+
+MAX_LINKS: Final = 200_000
+MAX_REPOSITORIES: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A repository holds a blob of `size` bytes.
+
+    `vouched` is None if the link itself was seen; else it is when a manifest that names the blob was pushed (the store's clock): the link
+    was there then, and is still there unless a blob was deleted in the repository since.
+    """
+
+    size: int
+    vouched: float | None = None
+    seen: int = 0
+    """When it was seen, in the count that `Blobs` keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastDeletion:
+    """The newest deletion of a blob in a repository: an opaque mark and the store's time; "" and 0 if there was none."""
+
+    etag: str
+    modified: float
+
+
+NO_DELETION: Final = LastDeletion("", 0.0)
+
+LinkKey = tuple[str, Digest]
+
+
+class Blobs:
+    """Asks and tells which repository holds which blob."""
+
+    def __init__(self, store: Store, clock: Callable[[], float], mark: Callable[[], bytes]) -> None:
+        """Keep `mark`, which makes bytes that never come twice: the content of a deletion's note."""
+        self._store = store
+        self._clock = clock
+        self._mark = mark
+        self.links: Memory[LinkKey, Link] = Memory(MAX_LINKS)
+        self.deletions: Memory[str, LastDeletion] = Memory(MAX_REPOSITORIES)
+        self._note = Conflated(self._note_deletion)
+        self._count = 0
+        # Repositories in which somebody else deleted a blob, with the count at which we learnt of it: links seen earlier are uncertain.
+        self._unsure: dict[str, int] = {}
+
+    async def size(self, repository: Repository, digest: Digest) -> int:
+        """Say how large a blob of the repository is: no store call when it was asked within 60 s, else at most one as a rule.
+
+        Raises:
+            BlobUnknown: the repository does not hold it.
+            StoreUnavailable: the store cannot say, and nothing is remembered.
+
+        """
+        key = (repository.name, digest)
+        now = self._clock()
+        remembered = self.links.get(key, now)
+        if remembered is not None and remembered.is_fresh(now):
+            link = remembered.value
+            if link.vouched is None or await self._none_deleted_since(repository, link.vouched):
+                return link.size
+        try:
+            return (await self._ask(repository, digest)).size
+        except StoreUnavailable:
+            if remembered is not None and remembered.is_servable(now):
+                return remembered.value.size
+            raise
+
+    async def linked_since(self, repository: Repository, digest: Digest, deletion: LastDeletion) -> int:
+        """Say how large a blob is that the repository holds for certain, given its newest deletion: for writers.
+
+        A remembered link counts only if nothing was deleted since it was seen; one that a manifest vouches for never does.
+
+        Raises:
+            BlobUnknown, StoreUnavailable: as for `size`.
+
+        """
+        now = self._clock()
+        remembered = self.links.get((repository.name, digest), now)
+        if remembered is not None and remembered.is_fresh(now) and remembered.value.vouched is None:
+            certain = remembered.value.seen > self._unsure.get(repository.name, -1)
+            known = self.deletions.get(repository.name, now)
+            if certain and known is not None and known.value == deletion:
+                return remembered.value.size
+        return (await self._ask(repository, digest)).size
+
+    async def last_deletion(self, repository: Repository) -> LastDeletion:
+        """Ask the store for the newest deletion of a blob in the repository."""
+        epoch = self.deletions.epoch
+        try:
+            info = await self._store.head(keys.deletions(repository))
+        except NotFound:
+            last = NO_DELETION
+        else:
+            last = LastDeletion(info.etag, info.modified)
+        before = self.deletions.get(repository.name, self._clock())
+        if last != (NO_DELETION if before is None else before.value):
+            self._become_unsure(repository)
+        self.deletions.put(repository.name, last, self._clock() + FRESH_SECONDS, epoch)
+        return last
+
+    async def stored(self, digest: Digest) -> ObjectInfo | None:
+        """Describe the bytes of a blob if the bucket has them, for any repository."""
+        try:
+            return await self._store.head(keys.blob(digest))
+        except NotFound:
+            return None
+
+    async def link(self, repository: Repository, digest: Digest, size: int) -> None:
+        """Write that the repository holds a blob whose bytes are in the bucket."""
+        epoch = self.links.epoch
+        try:
+            await self._store.put(
+                keys.link(repository, digest), b"", metadata={"size": str(size)}, condition=IfAbsent()
+            )
+        except PreconditionFailed:
+            pass  # It holds it already.
+        self._remember(repository, digest, Link(size), epoch)
+
+    def vouch(self, repository: Repository, digest: Digest, size: int, pushed: float, fresh_until: float) -> None:
+        """Note that a manifest pushed at `pushed` names this blob, whose link and size were checked then."""
+        key = (repository.name, digest)
+        now = self._clock()
+        remembered = self.links.get(key, now)
+        if remembered is None or not remembered.is_fresh(now):
+            self.links.put(key, Link(size, pushed), fresh_until, self.links.epoch)
+
+    async def delete(self, repository: Repository, digest: Digest) -> None:
+        """Take a blob out of the repository. The bytes stay in the bucket until garbage collection.
+
+        Raises:
+            BlobUnknown: the repository does not hold it.
+
+        """
+        key = keys.link(repository, digest)
+        try:
+            await self._store.head(key)
+        except NotFound:
+            raise _unknown(repository, digest) from None
+        # Noted before it happens: from here on no manifest pushed earlier vouches for any blob of this repository.
+        await self._note(repository.name)
+        try:
+            await self._store.delete(key)
+        finally:
+            self.links.forget((repository.name, digest))
+
+    async def _ask(self, repository: Repository, digest: Digest) -> Link:
+        epoch = self.links.epoch
+        try:
+            info = await self._store.head(keys.link(repository, digest))
+        except NotFound:
+            self.links.forget((repository.name, digest))
+            raise _unknown(repository, digest) from None
+        link = Link(int(info.metadata["size"]))
+        self._remember(repository, digest, link, epoch)
+        return link
+
+    async def _none_deleted_since(self, repository: Repository, pushed: float) -> bool:
+        now = self._clock()
+        remembered = self.deletions.get(repository.name, now)
+        if remembered is not None and remembered.is_fresh(now):
+            return remembered.value.modified < pushed
+        try:
+            return (await self.last_deletion(repository)).modified < pushed
+        except StoreUnavailable:
+            return remembered is not None and remembered.is_servable(now) and remembered.value.modified < pushed
+
+    async def _note_deletion(self, name: str) -> None:
+        repository = Repository(name)
+        info = await self._store.put(keys.deletions(repository), self._mark())
+        self.deletions.forget(name)
+        self.deletions.put(
+            name, LastDeletion(info.etag, info.modified), self._clock() + FRESH_SECONDS, self.deletions.epoch
+        )
+
+    def _become_unsure(self, repository: Repository) -> None:
+        self._count += 1
+        if len(self._unsure) >= MAX_REPOSITORIES:
+            self.links.clear()
+            self._unsure.clear()
+        self._unsure[repository.name] = self._count
+
+    def _remember(self, repository: Repository, digest: Digest, link: Link, epoch: int) -> None:
+        self._count += 1
+        seen = replace(link, seen=self._count)
+        self.links.put((repository.name, digest), seen, self._clock() + FRESH_SECONDS, epoch)
+
+
+def _unknown(repository: Repository, digest: Digest) -> BlobUnknown:
+    return BlobUnknown(f"blob {digest} is not in repository {repository}", detail=str(digest))

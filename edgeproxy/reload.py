@@ -1,0 +1,183 @@
+"""The policy while it serves: read at the start, and again whenever the document changes, with no signal needed.
+
+A broken new document keeps the old one and raises an alarm (log, /readyz, /metrics). A narrowed policy binds tokens that are out already,
+as every request asks the current policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from edgeproxy.access.policy import Policy, PolicyError
+from edgeproxy.storage import NotFound, Store, StoreError, keys
+
+POLL_SECONDS: Final = 2.0
+MAX_DOCUMENT_BYTES: Final = 1024 * 1024
+
+_log = logging.getLogger(__name__)
+
+
+class DocumentUnreadable(Exception):
+    """The policy document cannot be read; the text says which and why."""
+
+
+class Document(Protocol):
+    """Where a policy document lies."""
+
+    name: str
+
+    async def mark(self) -> str:
+        """Give something that changes whenever the document does.
+
+        Raises:
+            DocumentUnreadable: it is not there or cannot be read.
+
+        """
+
+    async def read(self) -> bytes:
+        """Read the document.
+
+        Raises:
+            DocumentUnreadable: as for `mark`.
+
+        """
+
+
+class FileDocument:
+    """A document in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.name = str(path)
+
+    async def mark(self) -> str:
+        """Give inode, time and size: an editor's rename and a mounted ConfigMap's switch both change them."""
+        try:
+            info = await asyncio.to_thread(self._path.stat)
+        except OSError as error:
+            raise _unreadable(self.name, error) from None
+        return f"{info.st_dev}-{info.st_ino}-{info.st_mtime_ns}-{info.st_size}"
+
+    async def read(self) -> bytes:
+        """Read the file."""
+        try:
+            return await asyncio.to_thread(self._path.read_bytes)
+        except OSError as error:
+            raise _unreadable(self.name, error) from None
+
+
+class StoredDocument:
+    """The document that is kept in the bucket."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.name = f"store:{keys.POLICY}"
+
+    async def mark(self) -> str:
+        """Give the object's etag."""
+        try:
+            return (await self._store.head(keys.POLICY)).etag
+        except NotFound:
+            raise DocumentUnreadable(f"{self.name}: there is no such object in the bucket") from None
+        except StoreError as error:
+            raise DocumentUnreadable(f"{self.name}: {error}") from None
+
+    async def read(self) -> bytes:
+        """Read the object."""
+        try:
+            return (await self._store.read(keys.POLICY, MAX_DOCUMENT_BYTES))[1]
+        except NotFound:
+            raise DocumentUnreadable(f"{self.name}: there is no such object in the bucket") from None
+        except StoreError as error:
+            raise DocumentUnreadable(f"{self.name}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A policy in force, since when, and from which state of the document."""
+
+    policy: Policy
+    since: float
+    mark: str
+
+
+class CurrentPolicy:
+    """The policy in force. `problem` is "" or says why the newest document is not it."""
+
+    def __init__(
+        self,
+        document: Document,
+        load: Callable[[bytes], Policy],
+        clock: Callable[[], float],
+        changed: Callable[[Policy, Policy], None] = lambda _old, _new: None,
+    ) -> None:
+        self._document = document
+        self._load = load
+        self._clock = clock
+        self._changed = changed
+        self._loaded: Loaded | None = None
+        self._tried = ""
+        self.problem = ""
+
+    async def start(self) -> None:
+        """Load the document for the first time.
+
+        Raises:
+            DocumentUnreadable, PolicyError: there is no usable policy, so nothing may be served.
+
+        """
+        mark = await self._document.mark()
+        policy = self._load(await self._document.read())
+        self._loaded, self._tried = Loaded(policy, self._clock(), mark), mark
+
+    def __call__(self) -> Policy:
+        """Give the policy in force."""
+        assert self._loaded is not None
+        return self._loaded.policy
+
+    @property
+    def since(self) -> float:
+        """Say since when the policy is in force."""
+        assert self._loaded is not None
+        return self._loaded.since
+
+    async def watch(self, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+        """Look for a changed document every two seconds, for ever."""
+        while True:
+            await sleep(POLL_SECONDS)
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Take a changed document into force, or keep the old one and say why."""
+        try:
+            mark = await self._document.mark()
+            if mark == self._tried:
+                return
+            # The mark is older than what is read, so a change in between is seen the next time.
+            policy = self._load(await self._document.read())
+        except DocumentUnreadable as error:
+            self._alarm(str(error))
+            return
+        except PolicyError as error:
+            self._tried = mark
+            self._alarm(str(error))
+            return
+        before = self()
+        self._loaded, self._tried, self.problem = Loaded(policy, self._clock(), mark), mark, ""
+        if policy.version != before.version:
+            _log.info("policy %s is in force", policy.version[:12])
+            self._changed(before, policy)
+
+    def _alarm(self, problem: str) -> None:
+        if problem != self.problem:
+            _log.error("the changed policy is not usable, the old one stays in force: %s", problem)
+        self.problem = problem
+
+
+def _unreadable(name: str, error: OSError) -> DocumentUnreadable:
+    return DocumentUnreadable(f"{name}: {error.strerror or error}")

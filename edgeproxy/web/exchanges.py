@@ -1,0 +1,52 @@
+"""One request on its way through the registry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from edgeproxy.access.decisions import Grant
+from edgeproxy.oci.operations import Operation
+from edgeproxy.web.bodies import RequestBody
+from edgeproxy.web.gate import ANONYMOUS, Authenticated
+from edgeproxy.web.heads import Head
+
+_SANE_ID: Final = re.compile(r"[A-Za-z0-9._=+/-]{1,128}", re.ASCII)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What is known of a request so far; filled in as its story goes on, and told to the audit at the end."""
+
+    id: str
+    head: Head
+    body: RequestBody
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    operation: Operation | None = None
+    who: Authenticated = ANONYMOUS
+    grant: Grant | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def session_owner(self) -> str:
+        """Name the caller for upload sessions: one caller's session is no other's."""
+        caller = self.who.caller
+        return f"{caller.issuer}\n{caller.subject}" if caller is not None else ""
+
+    @property
+    def subject(self) -> str:
+        """Name the caller for people."""
+        return self.who.caller.subject if self.who.caller is not None else ""
+
+
+def request_id(head: Head, make: Callable[[], str]) -> str:
+    """Keep the caller's own request id if it is sane, or make one."""
+    given = head.fields.get(b"x-request-id")
+    if given is not None and len(given) == 1:
+        text = given[0].decode("latin-1")
+        if _SANE_ID.fullmatch(text) is not None:
+            return text
+    return make()

@@ -1,0 +1,85 @@
+"""What stands before every request: what is no HTTP is refused, /v2/ goes to the registry, the rest to Starlette's routes.
+
+/v2/ does not pass through a router: the registry parses the raw path itself, and this is its hot path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from edgeproxy.oci.errors import BadRequest, RegistryError
+from edgeproxy.web.answers import Send, refusal, send_answer
+from edgeproxy.web.bodies import Receive, RequestBody
+from edgeproxy.web.heads import Head
+
+ASGIApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+
+class Front:
+    """The ASGI application that the server runs."""
+
+    def __init__(self, registry: ASGIApp, others: ASGIApp, make_id: Callable[[], str]) -> None:
+        self._registry = registry
+        self._others = others
+        self._make_id = make_id
+        self._draining: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one connection's event stream."""
+        if scope["type"] == "http":
+            path: bytes = scope["raw_path"]
+            if path.startswith(b"/v2/") or path == b"/v2":
+                await self._registry(scope, receive, send)
+            else:
+                await self._other(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+        elif scope["type"] == "lifespan":
+            await _live(receive, send)
+
+    async def _other(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        try:
+            head = Head.read(scope)
+            if not head.raw_path.startswith(b"/"):
+                raise BadRequest("the request target is not a path; send the path alone")
+        except RegistryError as error:
+            request_id = self._make_id()
+            empty = Head(scope["method"], b"", b"", {}, None, has_body=False, peer="")
+            answer = refusal(error, request_id)
+            body = RequestBody(receive, empty)
+            await send_answer(answer, body, send, {"X-Request-Id": request_id}, head=scope["method"] == "HEAD")
+            return
+        body = RequestBody(receive, head)
+        unread = _Unread(receive, body)
+        await self._others(scope, unread.receive, send)
+        if not body.finished and not body.gone:
+            # Nobody read this body; somebody must, or the server keeps the connection for good.
+            task = asyncio.create_task(body.until_gone())
+            self._draining.add(task)
+            task.add_done_callback(self._draining.discard)
+
+
+class _Unread:
+    """Watches how much of a body an application reads."""
+
+    def __init__(self, receive: Receive, body: RequestBody) -> None:
+        self._receive = receive
+        self._body = body
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        message = await self._receive()
+        self._body.gone = message["type"] == "http.disconnect"
+        self._body.finished = self._body.finished or not message.get("more_body", False)
+        return message
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Follow the lifespan protocol; what lives as long as the process is opened and closed by `app`."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

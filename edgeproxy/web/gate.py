@@ -1,0 +1,174 @@
+"""The gate of every operation: who asks, and whether the current policy lets them. Refusals leave here as the right answer.
+
+The decision itself is `Policy.decide`; this is the only place that asks it for HTTP, so there is no second set of rules.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from edgeproxy.access.decisions import Caller, Decision, Denial, Grant, Reason
+from edgeproxy.access.policy import Policy
+from edgeproxy.oci.errors import Denied, NameUnknown, RegistryError, Unauthorized
+from edgeproxy.oci.names import Repository, Tag
+from edgeproxy.oci.operations import Access, Action
+from edgeproxy.web.heads import Head
+
+MAX_DECISIONS: Final = 50_000
+DECISION_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """A caller as the request's credential tells it.
+
+    `scope` is the ceiling of repositories that a bearer of ours was asked for, None where there is none. `token` identifies the credential
+    in caches (a hash, empty without one), `presented` says that there was one.
+    """
+
+    caller: Caller
+    scope: frozenset[str] | None
+    token: bytes
+    presented: bool
+
+
+ANONYMOUS: Final = Authenticated(None, None, b"", presented=False)
+
+Authenticate = Callable[[Head, Policy], Awaitable[Authenticated]]
+
+
+class PolicyDenied(Exception):
+    """A refusal by policy: the answer for the caller and the decision for the operator."""
+
+    def __init__(self, answer: RegistryError, access: Access, denial: Denial | None) -> None:
+        super().__init__(answer.message)
+        self.answer = answer
+        self.access = access
+        self.denial = denial
+
+
+class Gate:
+    """Asks the policy, remembers its decisions, and words its refusals."""
+
+    def __init__(
+        self, policy: Callable[[], Policy], authenticate: Authenticate, clock: Callable[[], float], public_url: str
+    ) -> None:
+        self.policy = policy
+        self._authenticate = authenticate
+        self._clock = clock
+        self._realm = f"{public_url}/token"
+        self._service = public_url.partition("://")[2]
+        self._decisions: OrderedDict[tuple[bytes, str, str, Action], tuple[Decision, float]] = OrderedDict()
+
+    async def identify(self, head: Head) -> Authenticated:
+        """Find out who asks.
+
+        Raises:
+            Unauthorized: a credential was shown that is not good.
+
+        """
+        if b"authorization" not in head.fields:
+            return ANONYMOUS
+        return await self._authenticate(head, self.policy())
+
+    def decide(self, who: Authenticated, access: Access) -> Decision:
+        """Ask the current policy, or remember what it said: by token, policy, repository and action."""
+        policy = self.policy()
+        now = self._clock()
+        key = (who.token, policy.version, access.repository.name, access.action)
+        remembered = self._decisions.get(key)
+        if remembered is not None and now < remembered[1]:
+            return remembered[0]
+        decision = policy.decide(who.caller, access, now)
+        self._decisions[key] = (decision, min(decision.until, now + DECISION_SECONDS))
+        self._decisions.move_to_end(key)
+        if len(self._decisions) > MAX_DECISIONS:
+            self._decisions.popitem(last=False)
+        return decision
+
+    def permit(self, who: Authenticated, access: Access) -> Grant:
+        """Let an operation through.
+
+        Raises:
+            PolicyDenied: the policy does not, or the bearer was not asked for this repository.
+
+        """
+        if who.scope is not None and access.repository.name not in who.scope:
+            raise PolicyDenied(self._outside_scope(access), access, None)
+        decision = self.decide(who, access)
+        if isinstance(decision, Grant):
+            return decision
+        raise PolicyDenied(self._refusal(who, access, decision), access, decision)
+
+    def admit(self, who: Authenticated) -> None:
+        """Let a ping through. Anonymous callers are challenged as soon as there is anybody to sign in with.
+
+        A client asks for credentials only if the ping answers 401, so this holds even where there are public repositories.
+
+        Raises:
+            Unauthorized: there is no credential, and the policy lists an issuer.
+
+        """
+        if not who.presented and self.policy().lists_issuers:
+            raise Unauthorized("sign in to use this registry", headers=self.challenge())
+
+    def may(self, who: Authenticated, repository: Repository, action: Action) -> bool:
+        """Say whether the policy would let an operation through, whatever the bearer was asked for."""
+        return isinstance(self.decide(who, Access(repository, action)), Grant)
+
+    def may_here(self, who: Authenticated, repository: Repository, action: Action) -> bool:
+        """Say whether an operation would be let through."""
+        return (who.scope is None or repository.name in who.scope) and self.may(who, repository, action)
+
+    def immutable(self, repository: Repository, tag: Tag) -> bool:
+        """Say whether the current policy forbids to move or delete a tag."""
+        return self.policy().immutable(repository, tag)
+
+    def challenge(self, access: Access | None = None, error: str = "", description: str = "") -> dict[str, str]:
+        """Make the one `WWW-Authenticate` challenge that every 401 carries."""
+        parts = [f'realm="{self._realm}"', f'service="{self._service}"']
+        if access is not None:
+            actions = "pull" if access.action is Action.PULL else f"pull,{access.action}"
+            parts.append(f'scope="repository:{access.repository}:{actions}"')
+        if error:
+            parts.append(f'error="{error}"')
+        if description:
+            parts.append(f'error_description="{description}"')
+        return {"WWW-Authenticate": "Bearer " + ",".join(parts)}
+
+    def _outside_scope(self, access: Access) -> RegistryError:
+        text = f"this token was not asked for repository {access.repository}; ask for one with that scope"
+        return Unauthorized(text, headers=self.challenge(access, "insufficient_scope", text))
+
+    def _refusal(self, who: Authenticated, access: Access, denial: Denial) -> RegistryError:
+        if not who.presented and self.policy().lists_issuers:
+            return Unauthorized(
+                f"sign in to {access.action} {access.repository}: no anonymous caller may",
+                headers=self.challenge(access),
+            )
+        if denial.reason is Reason.EXPIRED:
+            text = "the sign-in behind this token has expired; sign in again"
+            return Unauthorized(text, headers=self.challenge(access, "invalid_token", text))
+        if denial.hidden:
+            return NameUnknown(
+                f"repository {access.repository} is not known to this registry", detail=access.repository.name
+            )
+        return Denied(_explain(access, denial), detail=f"{access.action} {access.repository}")
+
+
+def _explain(access: Access, denial: Denial) -> str:
+    """Say why and what to do, with names of rules and claims, never a value that the policy expects."""
+    what = f"{access.action} {access.repository} is denied"
+    if denial.reason is Reason.ANONYMOUS:
+        return f"{what} to anonymous callers; sign in with an identity that the policy names"
+    if denial.reason is Reason.DENY_RULE:
+        return f"{what} by deny rule '{denial.rule}'; ask the owner of the policy"
+    if denial.mismatch is not None:
+        return (
+            f"{what}: no rule allows it; rule '{denial.mismatch.rule}' comes nearest, but '{denial.mismatch.claim}' differs;"
+            " ask the owner of the policy"
+        )
+    return f"{what}: no rule of the policy allows it; ask its owner"

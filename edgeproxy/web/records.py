@@ -1,0 +1,114 @@
+"""What is told of each request: the audit line, and the counters behind /metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from edgeproxy.access.decisions import Grant
+from edgeproxy.audit import AuditLog
+from edgeproxy.oci import operations as ops
+from edgeproxy.oci.errors import RegistryError
+from edgeproxy.oci.names import Digest, Tag
+from edgeproxy.web.answers import Answer
+from edgeproxy.web.exchanges import Exchange
+from edgeproxy.web.gate import PolicyDenied
+
+_EVENTS: Final[Mapping[type[Any], str]] = {
+    ops.GetBlob: "pull",
+    ops.GetManifest: "pull",
+    ops.PutManifest: "push",
+    ops.UploadWhole: "push",
+    ops.FinishUpload: "push",
+    ops.MountBlob: "push",
+    ops.StartUpload: "upload",
+    ops.AppendUpload: "upload",
+    ops.UploadStatus: "upload",
+    ops.CancelUpload: "upload",
+    ops.DeleteBlob: "delete",
+    ops.DeleteManifest: "delete",
+    ops.ListTags: "list",
+    ops.ListReferrers: "list",
+    ops.ListCatalog: "list",
+}
+
+
+class Record:
+    """Writes one audit event for each decision."""
+
+    def __init__(self, audit: AuditLog, clock: Callable[[], float], policy_version: Callable[[], str]) -> None:
+        self._audit = audit
+        self._clock = clock
+        self._policy_version = policy_version
+
+    def answered(self, exchange: Exchange, answer: Answer) -> None:
+        """Tell of an operation that was performed."""
+        event = _EVENTS.get(type(exchange.operation))
+        if event is not None:
+            self._emit(exchange, event, "allowed", answer.facts)
+
+    def denied(self, exchange: Exchange, denied: PolicyDenied, answer: Answer) -> None:
+        """Tell of a refusal by policy, with the whole explanation."""
+        facts: dict[str, Any] = {"action": str(denied.access.action), "status": answer.status}
+        denial = denied.denial
+        facts["reason"] = "insufficient_scope" if denial is None else str(denial.reason)
+        if denial is not None:
+            facts["rule"] = denial.rule or None
+            if denial.mismatch is not None:
+                mismatch = denial.mismatch
+                facts["nearest"] = {
+                    "rule": mismatch.rule,
+                    "claim": mismatch.claim,
+                    "got": mismatch.got,
+                    "wanted": mismatch.wanted,
+                }
+            facts["audit_only"] = list(denial.audit_only) or None
+        self._emit(exchange, "denied", "denied", facts)
+
+    def refused(self, exchange: Exchange, error: RegistryError, answer: Answer) -> None:
+        """Tell of an operation that could not be performed, or of a credential that was not good."""
+        event = _EVENTS.get(type(exchange.operation), "request")
+        outcome = "denied" if error.status in {401, 403} else "failed"
+        if outcome == "denied":
+            event = "denied"
+        self._emit(exchange, event, outcome, {"status": answer.status, "reason": f"{error.code}: {error.message}"})
+
+    def gone(self, exchange: Exchange) -> None:
+        """Tell of a client that went away before it had sent its body."""
+        event = _EVENTS.get(type(exchange.operation), "request")
+        self._emit(exchange, event, "failed", {"reason": "the client went away"})
+
+    def _emit(self, exchange: Exchange, event: str, outcome: str, facts: Mapping[str, Any]) -> None:
+        head, caller, operation = exchange.head, exchange.who.caller, exchange.operation
+        line: dict[str, Any] = {
+            "time": self._clock(),
+            "request_id": exchange.id,
+            "event": event,
+            "outcome": outcome,
+            "issuer": caller.issuer if caller is not None else None,
+            "subject": caller.subject if caller is not None else None,
+            "policy": self._policy_version(),
+            "client": {"address": head.peer, "user_agent": head.first(b"user-agent")},
+        }
+        if isinstance(exchange.grant, Grant):
+            line["rule"] = exchange.grant.rule
+            line["claims"] = dict(exchange.grant.claims) or None
+            line["audit_only"] = list(exchange.grant.audit_only) or None
+        line |= _named(operation)
+        line |= exchange.facts
+        line |= facts
+        self._audit.emit(line)
+
+
+def _named(operation: ops.Operation | None) -> dict[str, Any]:
+    """Say what the request line named."""
+    named: dict[str, Any] = {}
+    repository = getattr(operation, "repository", None)
+    if repository is not None:
+        named["repository"] = repository.name
+    reference = getattr(operation, "reference", None) or getattr(operation, "digest", None)
+    if isinstance(reference, Tag):
+        named["tag"] = reference.name
+    elif isinstance(reference, Digest):
+        named["digest"] = str(reference)
+    return named

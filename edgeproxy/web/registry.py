@@ -1,0 +1,199 @@
+"""The request's story: parse the operation, authenticate, decide, perform, respond, audit.
+
+One catch-all under /v2/ and one parse: policy, storage and response all read the same frozen value. Decisions are made on the raw path,
+never on a decoded one and never on `Host`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from edgeproxy.oci import operations as ops
+from edgeproxy.oci.errors import RegistryError, Unavailable
+from edgeproxy.oci.operations import Access, Operation
+from edgeproxy.oci.requests import parse
+from edgeproxy.registry.service import Registry
+from edgeproxy.storage import Presigner, StoreError
+from edgeproxy.web.answers import Answer, Send, json_answer, refusal, send_answer
+from edgeproxy.web.blobs import BlobEndpoints, Delivery
+from edgeproxy.web.bodies import ClientGone, Receive, RequestBody
+from edgeproxy.web.exchanges import Exchange, request_id
+from edgeproxy.web.gate import Gate, PolicyDenied
+from edgeproxy.web.heads import Head
+from edgeproxy.web.manifests import ManifestEndpoints
+from edgeproxy.web.records import Record
+
+ANSWER_SECONDS: Final = 45.0
+"""An answer comes within this time of the last byte of the request, whatever the store does."""
+
+_log = logging.getLogger(__name__)
+
+
+def _nothing() -> None:
+    """Do nothing when a body ends."""
+
+
+Handler = Callable[[Any, Exchange], Awaitable[Answer]]
+
+
+class RegistryEndpoint:
+    """The ASGI application under /v2/."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        gate: Gate,
+        presigner: Presigner,
+        delivery: Delivery,
+        *,
+        max_manifest_bytes: int,
+        record: Record,
+        make_id: Callable[[], str],
+    ) -> None:
+        self._gate = gate
+        self._record = record
+        self._make_id = make_id
+        self._draining: set[asyncio.Task[None]] = set()
+        blobs = BlobEndpoints(registry, gate, presigner, delivery)
+        manifests = ManifestEndpoints(registry, gate, max_manifest_bytes)
+        self._handlers: dict[type[Any], Handler] = {
+            ops.Ping: self._ping,
+            ops.WhoAmI: self._who_am_i,
+            ops.CanI: self._can_i,
+            ops.GetBlob: blobs.get,
+            ops.DeleteBlob: blobs.delete,
+            ops.StartUpload: blobs.start,
+            ops.UploadWhole: blobs.upload_whole,
+            ops.MountBlob: blobs.mount,
+            ops.UploadStatus: blobs.status,
+            ops.AppendUpload: blobs.append,
+            ops.FinishUpload: blobs.finish,
+            ops.CancelUpload: blobs.cancel,
+            ops.GetManifest: manifests.get,
+            ops.PutManifest: manifests.put,
+            ops.DeleteManifest: manifests.delete,
+            ops.ListTags: manifests.tags,
+            ops.ListReferrers: manifests.referrers,
+            ops.ListCatalog: manifests.catalog,
+        }
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request under /v2/."""
+        try:
+            head = Head.read(scope)
+        except RegistryError as error:
+            head = Head(scope["method"], scope["raw_path"], b"", {}, None, has_body=False, peer="")
+            exchange = Exchange(self._make_id(), head, RequestBody(receive, head))
+            await self._respond(exchange, refusal(error, exchange.id), send)
+            return
+        exchange = Exchange(request_id(head, self._make_id), head, RequestBody(receive, head))
+        async with exchange.stack:
+            answer = await self._answer(exchange)
+            if answer is not None:
+                await self._respond(exchange, answer, send)
+        if not exchange.body.finished and not exchange.body.gone:
+            # The connection is given up. Until the server has closed it, somebody must take what it still hands over.
+            task = asyncio.create_task(exchange.body.until_gone())
+            self._draining.add(task)
+            task.add_done_callback(self._draining.discard)
+
+    async def _answer(self, exchange: Exchange) -> Answer | None:
+        """Tell the story; every way in which it can end is an answer, but for a client that has gone."""
+        try:
+            async with self._deadline(exchange.body):
+                answer = await self._perform(exchange)
+        except PolicyDenied as denied:
+            answer = refusal(denied.answer, exchange.id)
+            self._record.denied(exchange, denied, answer)
+            return answer
+        except RegistryError as error:
+            answer = refusal(error, exchange.id)
+            self._record.refused(exchange, error, answer)
+            return answer
+        except ClientGone:
+            self._record.gone(exchange)
+            return None
+        except (StoreError, TimeoutError) as error:
+            _log.error("%s: the store cannot answer: %s", exchange.id, error or type(error).__name__)
+            unavailable = Unavailable("the object store cannot answer now; try again")
+            answer = refusal(unavailable, exchange.id)
+            self._record.refused(exchange, unavailable, answer)
+            return answer
+        except Exception:  # noqa: BLE001 - the boundary
+            # Whatever is wrong in here, the client gets an answer and the operator the traceback.
+            _log.exception("%s: unexpected", exchange.id)
+            internal = RegistryError("the registry failed to answer; the operator finds the reason in its log")
+            answer = refusal(internal, exchange.id)
+            self._record.refused(exchange, internal, answer)
+            return answer
+        self._record.answered(exchange, answer)
+        return answer
+
+    async def _perform(self, exchange: Exchange) -> Answer:
+        head = exchange.head
+        operation = exchange.operation = parse(head.method, head.raw_path, head.query)
+        exchange.who = await self._gate.identify(head)
+        self._decide(operation, exchange)
+        return await self._handlers[type(operation)](operation, exchange)
+
+    def _decide(self, operation: Operation, exchange: Exchange) -> None:
+        match operation:
+            case ops.Ping():
+                self._gate.admit(exchange.who)
+            case ops.WhoAmI() | ops.CanI() | ops.ListCatalog():
+                pass  # They tell a caller about itself, and list only what it may see.
+            case _:
+                exchange.grant = self._gate.permit(exchange.who, Access(operation.repository, operation.action))
+
+    async def _respond(self, exchange: Exchange, answer: Answer, send: Send) -> None:
+        always = {"X-Request-Id": exchange.id, "Docker-Distribution-Api-Version": "registry/2.0"}
+        try:
+            await send_answer(answer, exchange.body, send, always, head=exchange.head.method == "HEAD")
+        except (StoreError, TimeoutError) as error:
+            # The head is out; ending the connection short is the only way left to say that the body is not whole.
+            _log.error("%s: body cut off: %s", exchange.id, error or type(error).__name__)
+
+    @staticmethod
+    @asynccontextmanager
+    async def _deadline(body: RequestBody) -> AsyncIterator[None]:
+        """End what takes longer than `ANSWER_SECONDS` after the last byte of the body; until then the time is the sender's."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(None) as deadline:
+
+            def start() -> None:
+                deadline.reschedule(loop.time() + ANSWER_SECONDS)
+
+            body.on_end = start
+            if body.finished:
+                start()
+            try:
+                yield
+            finally:
+                body.on_end = _nothing
+
+    async def _ping(self, operation: ops.Ping, exchange: Exchange) -> Answer:
+        return json_answer({})
+
+    async def _who_am_i(self, operation: ops.WhoAmI, exchange: Exchange) -> Answer:
+        caller = exchange.who.caller
+        if caller is None:
+            return json_answer({"anonymous": True})
+        return json_answer(
+            {
+                "anonymous": False,
+                "issuer": caller.issuer,
+                "subject": caller.subject,
+                "claims": dict(caller.claims),
+                "expires": int(caller.ends),
+            }
+        )
+
+    async def _can_i(self, operation: ops.CanI, exchange: Exchange) -> Answer:
+        allowed = self._gate.may(exchange.who, operation.repository, operation.action)
+        return json_answer(
+            {"allowed": allowed, "repository": operation.repository.name, "action": str(operation.action)}
+        )

@@ -1,0 +1,115 @@
+"""Several processes behind the same sockets: they behave as replicas do, and share nothing but the listening sockets.
+
+The parent binds, forks, passes on signals, and replaces a worker that died. It never serves itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from typing import Any, Final, TypeVar
+
+from hypercorn.config import Config
+
+CRASH_SECONDS: Final = 1.0
+"""A worker that dies is replaced after so long, so that one that cannot start does not keep a core busy."""
+
+_log = logging.getLogger(__name__)
+
+Binds = TypeVar("Binds", bound=Any)
+
+
+def run_workers(number: int, binds: Binds, work: Callable[[Binds], None], refusal: type[Exception]) -> int:
+    """Run `work` in so many processes until told to stop; the exit code of the parent.
+
+    `refusal` is what `work` raises if it cannot start for a reason that people have to mend: then all stop, with exit code 2. `binds` is a
+    frozen value of tuples of addresses; workers get the same with `fd://` addresses of sockets that are bound already.
+    """
+    held: list[Any] = []
+    inherited = replace(binds, **{item.name: _bind(getattr(binds, item.name), held) for item in fields(binds)})
+    return _Parent(number, lambda: work(inherited), refusal).run()
+
+
+def _bind(addresses: Sequence[str], held: list[Any]) -> tuple[str, ...]:
+    """Bind addresses; `held` keeps the sockets open for those who inherit them."""
+    if not addresses:
+        return ()
+    config = Config()
+    config.bind = list(addresses)
+    sockets = config.create_sockets().insecure_sockets
+    held += sockets
+    for bound in sockets:
+        bound.set_inheritable(True)
+    return tuple(f"fd://{bound.fileno()}" for bound in sockets)
+
+
+class _Parent:
+    """Keeps the workers."""
+
+    def __init__(self, number: int, work: Callable[[], None], refusal: type[Exception]) -> None:
+        self._number = number
+        self._refusal = refusal
+        self._work = work
+        self._children: set[int] = set()
+        self._stopping = False
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._pass_on)
+        for _ in range(self._number):
+            self._fork()
+        failed = 0
+        while self._children:
+            pid, status = os.wait()
+            self._children.discard(pid)
+            code = os.waitstatus_to_exitcode(status)
+            if code == _REFUSED:
+                # It said why it cannot start; the next one could not either.
+                self._pass_on(signal.SIGTERM, None)
+                failed = 2
+            elif not self._stopping:
+                _log.error("worker %d ended with %d; starting another", pid, code)
+                time.sleep(CRASH_SECONDS)
+                self._fork()
+        return failed
+
+    def _fork(self) -> None:
+        pid = os.fork()
+        if pid:
+            self._children.add(pid)
+            return
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        os._exit(_worker(self._work, self._refusal))
+
+    def _pass_on(self, number: int, _: object) -> None:
+        self._stopping = self._stopping or number != signal.SIGHUP
+        for pid in self._children:
+            os.kill(pid, number)
+
+
+_REFUSED: Final = 78
+"""Exit code of a worker whose start was refused (EX_CONFIG of sysexits.h)."""
+
+
+def _worker(work: Callable[[], None], refusal: type[Exception]) -> int:
+    try:
+        work()
+    except KeyboardInterrupt:
+        return 130
+    except refusal as error:
+        sys.stderr.write(f"{error}\n")
+        return _REFUSED
+    except Exception:  # noqa: BLE001 - the last line of a process
+        _log.exception("the worker failed")
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return 0
