@@ -16,12 +16,15 @@ from typing import Any, Final
 import uvloop
 from starlette.applications import Starlette
 
+from edgeproxy.access.bearers import Bearers
+from edgeproxy.access.credentials import Authenticated, Credentials
+from edgeproxy.access.issuers import IssuerKeys
 from edgeproxy.access.policy import Policy, PolicyError, load_policy
 from edgeproxy.access.signing import SigningKeyError, SigningKeys
+from edgeproxy.access.tokens import Verifier
 from edgeproxy.audit import AuditLog, sinks_of
 from edgeproxy.config import STORED_POLICY, FileStore, Settings
 from edgeproxy.logs import set_up_logs
-from edgeproxy.oci.errors import Unauthorized
 from edgeproxy.registry.service import Registry, make_registry
 from edgeproxy.reload import CurrentPolicy, Document, DocumentUnreadable, FileDocument, StoredDocument
 from edgeproxy.serving import Site, on_signals, serve_sites
@@ -29,11 +32,12 @@ from edgeproxy.storage import Presigner, Store
 from edgeproxy.storage.probe import startup_problems
 from edgeproxy.web.blobs import Delivery
 from edgeproxy.web.front import Front
-from edgeproxy.web.gate import Authenticated, Gate
+from edgeproxy.web.gate import Gate
 from edgeproxy.web.heads import Head
 from edgeproxy.web.operations import Health, Probes, make_metrics
 from edgeproxy.web.records import Record
 from edgeproxy.web.registry import RegistryEndpoint
+from edgeproxy.web.token import TokenService, token_routes
 from edgeproxy.workers import run_workers
 
 _log = logging.getLogger(__name__)
@@ -113,10 +117,13 @@ async def _run(settings: Settings, binds: Binds) -> None:
     async with AsyncExitStack() as stack:
         backend = await stack.enter_async_context(open_backend(settings))
         keys = _signing_keys(settings)
-        policy = CurrentPolicy(_document(settings, backend.store), _loader(settings), time.time)
-        await _start(policy, backend.store)
         audit = AuditLog(sinks_of(settings.audit))
         stack.callback(audit.close)
+        record = Record(audit, time.time, lambda: policy().version)
+        policy = CurrentPolicy(
+            _document(settings, backend.store), _loader(settings), time.time, changed=record.policy_changed
+        )
+        await _start(policy, backend.store)
         registry = make_registry(
             backend.store,
             clock=time.time,
@@ -128,29 +135,80 @@ async def _run(settings: Settings, binds: Binds) -> None:
         stack.push_async_callback(registry.uploads.wait_for_commits)
         for forever in (policy.watch(), _watch_keys(keys)):
             stack.callback(asyncio.create_task(forever).cancel)
+        issuer_keys = IssuerKeys(_fetch, time.time)
+        stack.push_async_callback(issuer_keys.close)
+        access = _access(settings, policy, keys, issuer_keys, record)
         stop = asyncio.Event()
         on_signals(stop, audit.reopen)
-        await serve_sites(_sites(settings, binds, backend, registry, policy, audit), stop)
+        _log.info(
+            "serving %s on %s, objects in %s handed out from %s, policy %s",
+            settings.public_url,
+            ", ".join(settings.bind_addresses),
+            settings.store,
+            settings.store_public_endpoint,
+            policy().version[:12],
+        )
+        await serve_sites(_sites(settings, binds, backend, registry, access, record), stop)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessControl:
+    """The gate of every operation, and the way to a bearer."""
+
+    policy: CurrentPolicy
+    gate: Gate
+    tokens: TokenService
+
+
+def _access(
+    settings: Settings, policy: CurrentPolicy, keys: SigningKeys, issuer_keys: IssuerKeys, record: Record
+) -> AccessControl:
+    verifier = Verifier(issuer_keys)
+    bearers = Bearers(keys, settings.public_url, secrets.token_bytes)
+    credentials = Credentials(verifier, bearers)
+
+    async def authenticate(head: Head, policy: Policy) -> Authenticated:
+        return await credentials.authenticate(head.fields.get(b"authorization", []), policy, time.time())
+
+    tokens = TokenService(
+        policy=policy,
+        verifier=verifier,
+        bearers=bearers,
+        keys=keys,
+        public_url=settings.public_url,
+        token_seconds=settings.token_seconds,
+        clock=time.time,
+        make_id=_request_id,
+        audit=record.token,
+    )
+    return AccessControl(policy, Gate(policy, authenticate, time.time, settings.public_url), tokens)
 
 
 def _sites(
-    settings: Settings, binds: Binds, backend: Backend, registry: Registry, policy: CurrentPolicy, audit: AuditLog
+    settings: Settings, binds: Binds, backend: Backend, registry: Registry, access: AccessControl, record: Record
 ) -> list[Site]:
-    gate = Gate(policy, _authenticate, time.time, settings.public_url)
     endpoint = RegistryEndpoint(
         registry,
-        gate,
+        access.gate,
         backend.presigner,
         Delivery(redirect=settings.deliver == "redirect", seconds=settings.redirect_seconds),
         max_manifest_bytes=settings.max_manifest_bytes,
-        record=Record(audit, time.time, lambda: policy().version),
+        record=record,
         make_id=_request_id,
     )
     probes = Probes(
-        {"policy": functools.partial(_policy_health, policy), "store": functools.partial(_store_health, backend.store)},
+        {
+            "policy": functools.partial(_policy_health, access.policy),
+            "store": functools.partial(_store_health, backend.store),
+        },
         make_metrics(registry),
     )
-    sites = [Site(Front(endpoint, Starlette(routes=probes.probe_routes), _request_id), binds.registry)]
+    sites = [
+        Site(
+            Front(endpoint, Starlette(routes=[*token_routes(access.tokens), *probes.probe_routes]), _request_id),
+            binds.registry,
+        )
+    ]
     if backend.served is not None:
         sites.append(Site(backend.served, binds.store))
     if binds.operations:
@@ -215,9 +273,12 @@ async def _store_health(store: Store) -> Health:
     return Health(ok=True)
 
 
+async def _fetch(url: str, ca: bytes | None) -> bytes:
+    # Imported late: it costs a quarter of a start, and a policy without issuers never needs it.
+    from edgeproxy.access.fetch import fetch  # noqa: PLC0415
+
+    return await fetch(url, ca)
+
+
 def _request_id() -> str:
     return secrets.token_hex(8)
-
-
-async def _authenticate(head: Head, policy: Policy) -> Authenticated:
-    raise Unauthorized("this registry's policy lists no issuer, so there is nothing to sign in with")

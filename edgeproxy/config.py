@@ -1,17 +1,14 @@
 """Every setting, its default, its check. Nothing else reads the environment.
 
 A setting is an environment variable `EDGEPROXY_NAME`, or `name` in a TOML file; the environment wins, and an empty value is none. All
-problems are told together. The values themselves are read by `addresses` and `quantities`.
+problems are told together. What somebody wrote is found by `given`, the values are read by `addresses` and `quantities`.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 import socket
 import sys
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
@@ -31,6 +28,7 @@ from edgeproxy.addresses import (
     listener,
     store_location,
 )
+from edgeproxy.given import PREFIX, Given, SettingsProblem, from_environment, from_file
 from edgeproxy.quantities import GIB, KIB, MIB
 
 __all__ = [
@@ -44,24 +42,11 @@ __all__ = [
     "load",
 ]
 
-PREFIX: Final = "EDGEPROXY_"
 DEFAULT_FILE: Final = Path("edgeproxy.toml")
 """Read where no other file is named, if it is there."""
 
 STORED_POLICY: Final = "store:"
 """The value of `EDGEPROXY_POLICY` for the document that is kept in the bucket."""
-
-
-@dataclass(frozen=True, slots=True)
-class SettingsProblem:
-    """One thing wrong with a setting: where it was set (`environment`, `FILE:LINE`, `default`), its name there, what to do."""
-
-    place: str
-    name: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.name} {self.message}"
 
 
 class SettingsError(Exception):
@@ -146,12 +131,12 @@ def load(environ: Mapping[str, str], file: Path | None, *, defaults: Mapping[str
 
     """
     problems: list[SettingsProblem] = []
-    given = _from_file(file, problems) if file is not None else {}
-    given |= _from_environment(environ, problems)
+    given = from_file(file, _NAMES, problems) if file is not None else {}
+    given |= from_environment(environ, _NAMES, problems)
     values: dict[str, Any] = {}
     for setting in _SETTINGS:
         if (source := given.get(setting.name)) is None and (text := (defaults or {}).get(setting.name)) is not None:
-            source = _Given(text, "default", PREFIX + setting.name.upper())
+            source = Given(text, "default", PREFIX + setting.name.upper())
         try:
             if source is not None:
                 values[setting.name] = setting.parse(source.text)
@@ -171,76 +156,7 @@ def describe() -> tuple[tuple[str, str, str], ...]:
     return tuple((PREFIX + setting.name.upper(), setting.meaning, setting.default) for setting in _SETTINGS)
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """A value as somebody wrote it."""
-
-    text: str
-    place: str
-    name: str
-
-
-def _from_environment(environ: Mapping[str, str], problems: list[SettingsProblem]) -> dict[str, _Given]:
-    given = {}
-    for variable in sorted(environ):
-        if not variable.startswith(PREFIX):
-            continue
-        name = variable.removeprefix(PREFIX).lower()
-        if name not in _NAMES or variable != variable.upper():
-            near = difflib.get_close_matches(name, _NAMES, 1)
-            problems.append(_unknown("environment", variable, [PREFIX + match.upper() for match in near]))
-        elif environ[variable].strip():
-            given[name] = _Given(environ[variable].strip(), "environment", variable)
-    return given
-
-
-def _from_file(file: Path, problems: list[SettingsProblem]) -> dict[str, _Given]:
-    try:
-        text = file.read_bytes().decode()
-        document = tomllib.loads(text)
-    except OSError as error:
-        problems.append(SettingsProblem(str(file), "cannot be read:", error.strerror or "unknown error"))
-        return {}
-    except UnicodeDecodeError:
-        problems.append(SettingsProblem(str(file), "cannot be read:", "it is not UTF-8"))
-        return {}
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line ([0-9]+)", str(error))
-        place = f"{file}:{line[1] if line else len(text.splitlines())}"
-        problems.append(SettingsProblem(place, "is not TOML:", "texts stand in quotes, one `name = value` a line"))
-        return {}
-    given = {}
-    for name, value in document.items():
-        place = f"{file}:{_line_of(name, text)}"
-        if name not in _NAMES:
-            problems.append(_unknown(place, name, difflib.get_close_matches(name.lower(), _NAMES, 1)))
-        elif (printed := _printed(value)) is None:
-            problems.append(SettingsProblem(place, name, "must be a text in quotes, a whole number or a list of texts"))
-        elif printed:
-            given[name] = _Given(printed, place, name)
-    return given
-
-
-def _printed(value: object) -> str | None:
-    """Print a TOML value as the environment would have it, or None if it cannot be one."""
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return ",".join(value)
-    if isinstance(value, str):
-        return value.strip()
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _line_of(name: str, text: str) -> int:
-    pattern = re.compile(rf"""\s*(?:\[+\s*)?["']?{re.escape(name)}["']?\s*(?:[=.\]]|$)""")
-    return next((number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)), 1)
-
-
-def _unknown(place: str, name: str, near: list[str]) -> SettingsProblem:
-    advice = f"did you mean {near[0]}?" if near else "'edgeproxy serve --help' lists all settings"
-    return SettingsProblem(place, name, f"is not a setting; {advice}")
-
-
-def _conflicts(values: Mapping[str, Any], given: Mapping[str, _Given]) -> list[SettingsProblem]:
+def _conflicts(values: Mapping[str, Any], given: Mapping[str, Given]) -> list[SettingsProblem]:
     """Look at what only shows between settings, as far as they could be read."""
     problems = []
 

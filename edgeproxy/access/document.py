@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StrictInt, model_validator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import NullableSchema
 
@@ -170,6 +170,7 @@ class Allow(Form):
 
 
 _SUBJECTS: Final = ("match", "github", "gitlab", "kubernetes")
+_ONE_SUBJECT: Final[list[JsonValue]] = [{"required": [name]} for name in _SUBJECTS]
 
 
 class Subject(Form):
@@ -206,7 +207,7 @@ class Subject(Form):
 class RuleEntry(Subject):
     """One complete permission. A caller gets the union of the rules that match."""
 
-    model_config: ClassVar = {"json_schema_extra": {"oneOf": [{"required": [name]} for name in _SUBJECTS]}}
+    model_config: ClassVar = {"json_schema_extra": {"oneOf": _ONE_SUBJECT}}
 
     name: Name
     """Unique; told to callers that are refused, and written to the audit."""
@@ -236,8 +237,8 @@ class DenyEntry(Subject):
     model_config: ClassVar = {
         "json_schema_extra": {
             "oneOf": [
-                *({"required": [name]} for name in _SUBJECTS),
-                {"not": {"anyOf": [{"required": [name]} for name in _SUBJECTS]}},
+                *_ONE_SUBJECT,
+                {"not": {"anyOf": _ONE_SUBJECT}},
             ]
         }
     }

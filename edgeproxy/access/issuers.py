@@ -41,7 +41,7 @@ Fetch = Callable[[str, bytes | None], Awaitable[bytes]]
 _log = logging.getLogger(__name__)
 
 
-class FetchFailed(Exception):  # noqa: N818 - the failure of somebody else
+class FetchFailed(Exception):
     """A document of an issuer cannot be had; the text says why, without the URL."""
 
 

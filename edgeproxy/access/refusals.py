@@ -39,7 +39,7 @@ class TokenReason(StrEnum):
     INTERNAL = "internal"
 
 
-class TokenRefused(Exception):  # noqa: N818 - a decision rather than a fault
+class TokenRefused(Exception):
     """A credential that is not believed; always answered with 401.
 
     `message` is for the caller: ASCII without quotes, so that it also fits into a header, and without any value that the

@@ -21,6 +21,7 @@ Path = tuple[str | int, ...]
 
 MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 32
+MAX_NODES: Final = 150_000
 
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,17})", re.ASCII)
 _FLOAT: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\.[0-9]{1,18}", re.ASCII)
@@ -137,13 +138,14 @@ class _Builder:
         self.lines: dict[Path, int] = {}
         self.problems: list[Problem] = []
         self._source = source
+        self._nodes = 0
         self._open: list[_Open] = []
 
     def take(self, event: yaml.Event) -> None:
         """Take in the next event.
 
         Raises:
-            PolicyError: the document is nested too deeply to read on.
+            PolicyError: the document is nested too deeply, or holds too many values, to read on.
 
         """
         line = event.start_mark.line + 1 if event.start_mark else 1
@@ -160,6 +162,9 @@ class _Builder:
             self._node(event, line)
 
     def _node(self, event: yaml.NodeEvent, line: int) -> None:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise PolicyError((Problem(self._source, line, "", f"the document holds more than {MAX_NODES} values"),))
         if event.anchor is not None:
             self._refuse(line, f"anchor `&{event.anchor}` is not allowed: write the value out where it is used")
         tag: str | None = getattr(event, "tag", None)

@@ -93,7 +93,7 @@ class Verifier:
                 self._cache.put(hashed, policy, verified, verified.until, now)
         except TokenRefused:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # A token is a hostile document that passes through two JSON parsers and a cryptography library. What none of
             # the checks foresaw must still end as a refusal, never as an answer 500 that a traceback goes with.
             raise TokenRefused(

@@ -1,8 +1,8 @@
 """What a process remembers of the bucket, and for how long.
 
 A positive answer lives 60 s; nothing negative is remembered. While the store fails, a positive answer serves ten minutes past its life:
-pulls go on through an outage. What one replica deletes, its siblings may still serve for 60 s; the deleting one forgets at once, also answers
-that were on their way while it deleted (`Memory.epoch`).
+pulls go on through an outage. What one replica deletes, its siblings may still serve for 60 s; the deleting one forgets at once, also
+answers that were on their way while it deleted (`Memory.epoch`).
 """
 
 from __future__ import annotations

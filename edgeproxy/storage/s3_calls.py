@@ -195,10 +195,8 @@ class Calls:
             await self._sleep(wait)
 
     def _wait(self, failures: int, verdict: Verdict) -> float:
-        if verdict is Verdict.RETRY_SLOWLY:
-            seconds = self.limits.slow_down
-        else:
-            seconds = min(self.limits.backoff * 2 ** (failures - 1), 2.0) / 1.5
+        doubled = min(self.limits.backoff * 2 ** (failures - 1), 2.0) / 1.5
+        seconds = self.limits.slow_down if verdict is Verdict.RETRY_SLOWLY else doubled
         return seconds * (1 + 0.5 * self._random())
 
 

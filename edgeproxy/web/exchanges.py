@@ -8,10 +8,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from edgeproxy.access.credentials import ANONYMOUS, Authenticated
 from edgeproxy.access.decisions import Grant
 from edgeproxy.oci.operations import Operation
 from edgeproxy.web.bodies import RequestBody
-from edgeproxy.web.gate import ANONYMOUS, Authenticated
 from edgeproxy.web.heads import Head
 
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._=+/-]{1,128}", re.ASCII)

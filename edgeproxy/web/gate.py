@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
-from edgeproxy.access.decisions import Caller, Decision, Denial, Grant, Reason
+from edgeproxy.access.credentials import ANONYMOUS, Authenticated
+from edgeproxy.access.decisions import Decision, Denial, Grant, Reason
 from edgeproxy.access.policy import Policy
+from edgeproxy.access.refusals import TokenRefused
 from edgeproxy.oci.errors import Denied, NameUnknown, RegistryError, Unauthorized
 from edgeproxy.oci.names import Repository, Tag
 from edgeproxy.oci.operations import Access, Action
@@ -20,22 +21,6 @@ from edgeproxy.web.heads import Head
 MAX_DECISIONS: Final = 50_000
 DECISION_SECONDS: Final = 60.0
 
-
-@dataclass(frozen=True, slots=True)
-class Authenticated:
-    """A caller as the request's credential tells it.
-
-    `scope` is the ceiling of repositories that a bearer of ours was asked for, None where there is none. `token` identifies the credential
-    in caches (a hash, empty without one), `presented` says that there was one.
-    """
-
-    caller: Caller
-    scope: frozenset[str] | None
-    token: bytes
-    presented: bool
-
-
-ANONYMOUS: Final = Authenticated(None, None, b"", presented=False)
 
 Authenticate = Callable[[Head, Policy], Awaitable[Authenticated]]
 
@@ -67,7 +52,7 @@ class Gate:
         """Find out who asks.
 
         Raises:
-            Unauthorized: a credential was shown that is not good.
+            TokenRefused: a credential was shown that is not believed; `unbelieved` words the answer.
 
         """
         if b"authorization" not in head.fields:
@@ -138,6 +123,11 @@ class Gate:
         if description:
             parts.append(f'error_description="{description}"')
         return {"WWW-Authenticate": "Bearer " + ",".join(parts)}
+
+    def unbelieved(self, refused: TokenRefused, access: Access | None) -> RegistryError:
+        """Word the answer to a credential that is not believed. `error=` has clients drop it and get another one."""
+        headers = self.challenge(access, "invalid_token", refused.message)
+        return Unauthorized(refused.message, headers=headers)
 
     def _outside_scope(self, access: Access) -> RegistryError:
         text = f"this token was not asked for repository {access.repository}; ask for one with that scope"

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from edgeproxy.access.decisions import Grant
+from edgeproxy.access.policy import Policy
+from edgeproxy.access.refusals import TokenRefused
 from edgeproxy.audit import AuditLog
 from edgeproxy.oci import operations as ops
 from edgeproxy.oci.errors import RegistryError
@@ -13,6 +15,7 @@ from edgeproxy.oci.names import Digest, Tag
 from edgeproxy.web.answers import Answer
 from edgeproxy.web.exchanges import Exchange
 from edgeproxy.web.gate import PolicyDenied
+from edgeproxy.web.token import TokenEvent
 
 _EVENTS: Final[Mapping[type[Any], str]] = {
     ops.GetBlob: "pull",
@@ -72,6 +75,42 @@ class Record:
         if outcome == "denied":
             event = "denied"
         self._emit(exchange, event, outcome, {"status": answer.status, "reason": f"{error.code}: {error.message}"})
+
+    def unbelieved(self, exchange: Exchange, refused: TokenRefused, answer: Answer) -> None:
+        """Tell of a credential that was not believed."""
+        facts = {"status": answer.status, "reason": str(refused.reason), "detail": refused.detail or None}
+        self._emit(exchange, "denied", "denied", facts)
+
+    def token(self, event: TokenEvent) -> None:
+        """Tell of a request for a bearer."""
+        line: dict[str, Any] = {
+            "time": self._clock(),
+            "request_id": event.request_id,
+            "event": "token",
+            "outcome": "allowed" if event.allowed else "denied",
+            "issuer": event.caller.issuer if event.caller is not None else None,
+            "subject": event.caller.subject if event.caller is not None else None,
+            "policy": event.policy,
+            "grant": event.grant or None,
+            "repositories": list(event.repositories) or None,
+            "expires_in": event.expires_in,
+            "status": event.status,
+            "reason": event.reason or None,
+            "detail": event.detail or None,
+            "client": {"address": event.address, "user_agent": event.user_agent or None},
+        }
+        self._audit.emit(line)
+
+    def policy_changed(self, before: Policy, after: Policy) -> None:
+        """Tell that another policy is in force."""
+        line = {
+            "time": self._clock(),
+            "event": "policy",
+            "outcome": "changed",
+            "policy": after.version,
+            "before": before.version,
+        }
+        self._audit.emit(line)
 
     def gone(self, exchange: Exchange) -> None:
         """Tell of a client that went away before it had sent its body."""

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from edgeproxy.access.refusals import TokenRefused
 from edgeproxy.oci import operations as ops
 from edgeproxy.oci.errors import RegistryError, Unavailable
 from edgeproxy.oci.operations import Access, Operation
@@ -31,6 +32,13 @@ ANSWER_SECONDS: Final = 45.0
 """An answer comes within this time of the last byte of the request, whatever the store does."""
 
 _log = logging.getLogger(__name__)
+
+
+def _access(operation: Operation | None) -> Access | None:
+    """Say what access an operation needs, if it needs any."""
+    if operation is None or isinstance(operation, ops.Ping | ops.WhoAmI | ops.CanI | ops.ListCatalog):
+        return None
+    return Access(operation.repository, operation.action)
 
 
 def _nothing() -> None:
@@ -110,6 +118,10 @@ class RegistryEndpoint:
             answer = refusal(denied.answer, exchange.id)
             self._record.denied(exchange, denied, answer)
             return answer
+        except TokenRefused as refused:
+            answer = refusal(self._gate.unbelieved(refused, _access(exchange.operation)), exchange.id)
+            self._record.unbelieved(exchange, refused, answer)
+            return answer
         except RegistryError as error:
             answer = refusal(error, exchange.id)
             self._record.refused(exchange, error, answer)
@@ -147,7 +159,8 @@ class RegistryEndpoint:
             case ops.WhoAmI() | ops.CanI() | ops.ListCatalog():
                 pass  # They tell a caller about itself, and list only what it may see.
             case _:
-                exchange.grant = self._gate.permit(exchange.who, Access(operation.repository, operation.action))
+                access = Access(operation.repository, operation.action)
+                exchange.grant = self._gate.permit(exchange.who, access)
 
     async def _respond(self, exchange: Exchange, answer: Answer, send: Send) -> None:
         always = {"X-Request-Id": exchange.id, "Docker-Distribution-Api-Version": "registry/2.0"}

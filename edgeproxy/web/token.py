@@ -38,7 +38,6 @@ MAX_FORM_BYTES: Final = 64 * 1024
 ANSWER_SECONDS: Final = 15.0
 """Clients wait no longer for a token."""
 _JSON: Final = "application/json"
-_CACHED: Final = "public, max-age=300"
 
 
 class FormTooLarge(BadRequest):
@@ -101,13 +100,13 @@ class _Endpoints:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await self._issued(request, told)
         except TokenRefused as refused:
-            error = Unauthorized(f"{refused.message} (request {told.id})")
-            return self._refusal(told, error, refused.reason, refused.detail)
+            unauthorized = Unauthorized(f"{refused.message} (request {told.id})")
+            return self._refusal(told, unauthorized, refused.reason, refused.detail)
         except RegistryError as error:
             return self._refusal(told, error, TokenReason.CREDENTIAL, error.message)
         except TimeoutError:
-            error = RequestTimeout("the request took too long; try again")
-            return self._refusal(told, error, TokenReason.CREDENTIAL, error.message)
+            late = RequestTimeout("the request took too long; try again")
+            return self._refusal(told, late, TokenReason.CREDENTIAL, late.message)
         except ClientDisconnect:
             return Response(status_code=400)
 
@@ -139,7 +138,7 @@ class _Endpoints:
             body |= {"error": oauth, "error_description": error.message}
         return _json(body, error.status, {"X-Request-Id": told.id})
 
-    async def configuration(self, _: Request) -> Response:
+    async def configuration(self, request: Request) -> Response:
         url = self._service.public_url
         document = {
             "issuer": url,
@@ -151,10 +150,14 @@ class _Endpoints:
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": [ALGORITHM],
         }
-        return _json(document, headers={"Cache-Control": _CACHED})
+        return self._published(request, document)
 
-    async def jwks(self, _: Request) -> Response:
-        return _json(self._service.keys.jwks(), headers={"Cache-Control": _CACHED})
+    async def jwks(self, request: Request) -> Response:
+        return self._published(request, self._service.keys.jwks())
+
+    def _published(self, request: Request, document: Mapping[str, Any]) -> Response:
+        identifier = request_id(Head.read(request.scope), self._service.make_id)
+        return _json(document, headers={"Cache-Control": "public, max-age=300", "X-Request-Id": identifier})
 
 
 @dataclass(slots=True)

@@ -49,7 +49,7 @@ class Control:
             case "DELETE", "/counters":
                 double.counters.reset()
             case "GET", "/faults":
-                return [vars(fault) for fault in double.faults.plan]
+                return [{k: v for k, v in vars(fault).items() if k != "struck"} for fault in double.faults.plan]
             case "POST", "/faults":
                 faults = json.loads(body)
                 for fault in faults if isinstance(faults, list) else [faults]:

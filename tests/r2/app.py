@@ -20,7 +20,7 @@ from tests.r2.rules import S3Error, check_request, operation_of
 from tests.r2.sigv4 import UNSIGNED, Secret, Signed, verify
 
 
-class Cut(Exception):  # noqa: N818  # not an error of the double: it does what was asked of it
+class Cut(Exception):
     """The connection is to be dropped now."""
 
 
@@ -130,11 +130,15 @@ class Double:
         # Refused conditions are billed, refused signatures are not.
         self.counters.operations[operation] += 1
         struck.extend(self.faults.strike(operation, key))
-        await self._suffer(struck)
         if bucket != self.name:
             raise S3Error(404, "NoSuchBucket", "The specified bucket does not exist.")
         check_request(operation, key, headers)
         body = await self._receive(inbound, promised)
+        try:
+            await self._suffer(struck)
+        except (Cut, S3Error, asyncio.CancelledError):
+            body.drop()
+            raise
         return Call(operation, key, query, headers, body)
 
     async def _suffer(self, struck: list[Fault]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -12,13 +11,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 from edgeproxy.storage.presign import Credentials
 from edgeproxy.storage.s3 import S3Store, open_s3
 from edgeproxy.storage.s3_calls import Limits
 from tests.contract.backend import Backend
+from tests.programs import program
 from tests.r2.app import ACCESS_KEY, SECRET_KEY
 from tests.r2.running import running_double
 
@@ -37,19 +36,6 @@ class Server:
     endpoint: str
     region: str
     one_mechanism: bool = True
-
-
-def program(name: str) -> str:
-    """Find a program in EDGEPROXY_TEST_PROGRAMS or on PATH; skip the test without it, or fail where programs are required."""
-    folder = os.environ.get("EDGEPROXY_TEST_PROGRAMS")
-    found = shutil.which(name, path=folder) if folder else None
-    found = found or shutil.which(name)
-    if found is None:
-        text = f"{name} is not installed (looked in EDGEPROXY_TEST_PROGRAMS and on PATH)"
-        if os.environ.get("EDGEPROXY_REQUIRE_PROGRAMS"):
-            pytest.fail(text)
-        pytest.skip(text)
-    return found
 
 
 @asynccontextmanager
@@ -109,7 +95,7 @@ def _backend(
     @asynccontextmanager
     async def opened(folder: Path) -> AsyncIterator[Backend]:
         async with server(folder) as running:
-            place = {
+            place: dict[str, Any] = {
                 "region": running.region,
                 "endpoint": running.endpoint,
                 "prefix": "some/prefix",

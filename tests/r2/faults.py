@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from random import Random
@@ -30,6 +31,8 @@ class Fault:
     seconds: float = 0.0
     seen: int = field(default=0, init=False)
     hit: int = field(default=0, init=False)
+    struck: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    """Set at the first hit."""
 
 
 class Faults:
@@ -62,4 +65,5 @@ class Faults:
         if fault.probability < 1.0 and self.random.random() >= fault.probability:
             return False
         fault.hit += 1
+        fault.struck.set()
         return True

@@ -80,13 +80,13 @@ def signed_put(
     secret: str = SECRET_KEY,
     key_id: str = ACCESS_KEY,
     region: str = "",
-    **headers: str,
+    headers: dict[str, str] | None = None,
 ) -> Sent:
     """A PUT signed in its headers by the SDK's signer."""
-    request = AWSRequest("PUT", f"{server.endpoint}/{BUCKET}/{NEW_KEY}", headers, CONTENT)
+    request = AWSRequest("PUT", f"{server.endpoint}/{BUCKET}/{NEW_KEY}", headers or {}, CONTENT)
     request.context["client_config"] = None
     now = datetime.fromtimestamp(time.time() + at, UTC)
-    with mock.patch("botocore.auth.get_current_datetime", lambda: now):
+    with mock.patch("botocore.auth.get_current_datetime", return_value=now):
         S3SigV4Auth(ReadOnlyCredentials(key_id, secret, None), "s3", region or server.region).add_auth(request)
     return Sent("PUT", request.url, dict(request.headers.items()), CONTENT)
 
@@ -148,7 +148,9 @@ WRITES = [
     Row("signed sixteen minutes ago", lambda s: signed_put(s, at=-16 * 60), 403),
     Row("signed for another region", lambda s: signed_put(s, region="mars-1"), 400),
     Row(
-        "a signed header changed", lambda s: signed_put(s, **{"x-amz-meta-a": "1"}).with_headers(x_amz_meta_a="2"), 403
+        "a signed header changed",
+        lambda s: signed_put(s, headers={"x-amz-meta-a": "1"}).with_headers(x_amz_meta_a="2"),
+        403,
     ),
     Row("an x-amz header that is not signed", lambda s: signed_put(s).with_headers(x_amz_meta_a="1"), 403),
     Row("not signed", lambda s: replace(signed_put(s), headers={}), 403),

@@ -36,7 +36,7 @@ def sdk_client(endpoint: str, region: str, credentials: Credentials) -> Any:
 
 
 def by_the_sdk(endpoint: str, region: str, credentials: Credentials, key: str, *, now: int, seconds: int) -> str:
-    with mock.patch("botocore.auth.get_current_datetime", lambda: datetime.fromtimestamp(now, UTC)):
+    with mock.patch("botocore.auth.get_current_datetime", return_value=datetime.fromtimestamp(now, UTC)):
         url: str = sdk_client(endpoint, region, credentials).generate_presigned_url(
             "get_object", Params={"Bucket": "a-bucket", "Key": key}, ExpiresIn=seconds
         )

@@ -172,19 +172,16 @@ async def test_secrets_are_in_no_error_and_no_repr(s3: Watched, caplog: pytest.L
         for call in calls:
             with pytest.raises(StoreError) as error:
                 await call(forger.store)
-            shown = f"{error.value!r} {error.getrepr(chain=True)} {caplog.text} {forger.store!r} {wrong!r}"
-            assert "a-wrong-secret" not in str(error.value)
+            shown = f"{error.value} {error.value!r} {caplog.text} {forger.store!r} {wrong!r}"
+            assert not any(secret in shown for secret in ("a-wrong-secret", "a-session-token", "Signature="))
+            # The library's exception, which knows more, is not shown with ours.
             assert error.value.__cause__ is None
-            for secret in ("a-session-token", "Signature="):
-                assert secret not in str(error.value)
-            assert "a-wrong-secret" not in shown.replace('"a-wrong-secret"', "")
 
 
 async def test_a_cancelled_call_leaves_the_store_usable(s3: Watched) -> None:
-    s3.double.faults.add("latency", seconds=3600)
+    fault = s3.double.faults.add("latency", seconds=3600)
     call = asyncio.create_task(s3.store.put("a", bytes(3 * MIB)))
-    while not s3.double.in_flight:
-        await asyncio.sleep(0)
+    await fault.struck.wait()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call

@@ -121,10 +121,9 @@ async def test_a_copy_that_fails_leaves_nothing(s3: Watched) -> None:
 
 async def test_a_copy_that_is_cancelled_leaves_nothing(s3: Watched) -> None:
     await put_large(s3, 17 * MIB)
-    s3.double.faults.add("latency", operation="UploadPartCopy", seconds=3600)
+    fault = s3.double.faults.add("latency", operation="UploadPartCopy", seconds=3600)
     copying = asyncio.create_task(s3.store.copy("source", "target"))
-    while not s3.double.counters.operations["UploadPartCopy"]:
-        await asyncio.sleep(0)
+    await fault.struck.wait()
     copying.cancel()
     with pytest.raises(asyncio.CancelledError):
         await copying

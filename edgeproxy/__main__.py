@@ -1,0 +1,5 @@
+"""`python -m edgeproxy`: the command line."""
+
+from edgeproxy.cli import main
+
+main()

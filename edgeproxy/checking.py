@@ -1,0 +1,147 @@
+"""What `edgeproxy check` tries: everything that `serve` needs, policy and keys first, then the store with real requests."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from edgeproxy.access.policy import PolicyError, load_policy
+from edgeproxy.access.signing import SigningKeyError, SigningKeys
+from edgeproxy.app import Backend, open_backend
+from edgeproxy.config import STORED_POLICY, FileStore, Settings
+from edgeproxy.serving import Site, serve_sites
+from edgeproxy.storage import MIN_PART_BYTES, Store, StoreError, keys
+from edgeproxy.storage.probe import CheckResult, Unreachable, layout_problem, probe
+
+_POLICY_BYTES: Final = 1024 * 1024
+_ANSWER_BYTES: Final = 64 * 1024
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=20)
+_CONNECTS: Final = 200
+_CONNECT_SECONDS: Final = 0.02
+
+
+async def checks(settings: Settings) -> AsyncIterator[CheckResult]:
+    """Give the outcome of each check, in order; to be read to the end."""
+    yield _signing_keys(settings)
+    try:
+        async with open_backend(settings) as backend:
+            yield await _policy(settings, backend.store)
+            yield CheckResult("layout of the bucket", await layout_problem(backend.store))
+            async for result in _store(settings, backend):
+                yield result
+    except StoreError as error:
+        yield CheckResult("store", f"EDGEPROXY_STORE: {error}")
+
+
+def _signing_keys(settings: Settings) -> CheckResult:
+    try:
+        SigningKeys.load(settings.signing_keys)
+    except SigningKeyError as error:
+        return CheckResult("signing keys", f"EDGEPROXY_SIGNING_KEYS: {error}")
+    return CheckResult("signing keys", "")
+
+
+async def _policy(settings: Settings, store: Store) -> CheckResult:
+    folder = Path(settings.policy).parent
+    try:
+        text = await _document(settings, store)
+        load_policy(
+            text,
+            source=settings.policy,
+            loopback=settings.loopback,
+            now=time.time(),
+            files=lambda name: (folder / name).read_bytes(),
+        )
+    except OSError as error:
+        return CheckResult("policy", f"EDGEPROXY_POLICY: {settings.policy}: {error.strerror}")
+    except (PolicyError, StoreError) as error:
+        return CheckResult("policy", f"EDGEPROXY_POLICY: {'; '.join(str(error).splitlines())}")
+    return CheckResult("policy", "")
+
+
+async def _document(settings: Settings, store: Store) -> bytes:
+    if settings.policy == STORED_POLICY:
+        return (await store.read(keys.POLICY, _POLICY_BYTES))[1]
+    return await asyncio.to_thread(Path(settings.policy).read_bytes)
+
+
+async def _store(settings: Settings, backend: Backend) -> AsyncIterator[CheckResult]:
+    async with (
+        _served(settings, backend),
+        _copying(settings, backend.store) as copying,
+        aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=True) as session,
+    ):
+
+        async def get(url: str) -> tuple[int, bytes]:
+            try:
+                async with session.get(url, allow_redirects=False) as answer:
+                    return answer.status, await answer.content.read(_ANSWER_BYTES)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise Unreachable(
+                    f"{settings.store_public_endpoint} does not answer from here ({type(error).__name__}): clients are sent "
+                    "there, so look at EDGEPROXY_STORE_PUBLIC_ENDPOINT, DNS and firewalls"
+                ) from None
+
+        async for result in probe(
+            backend.store, copying, backend.presigner, get, name=secrets.token_hex(8), sleep=asyncio.sleep
+        ):
+            yield result
+
+
+@asynccontextmanager
+async def _copying(settings: Settings, store: Store) -> AsyncIterator[Store]:
+    """Open the store once more, so that it copies in parts whatever the size."""
+    if isinstance(settings.store, FileStore):
+        yield store
+        return
+    from edgeproxy.storage.s3 import S3Store  # noqa: PLC0415 - costs more than half of a start that does not need it
+    from edgeproxy.storage.s3_calls import Limits  # noqa: PLC0415
+
+    place = settings.store
+    limits = Limits(copy_whole=MIN_PART_BYTES, copy_part=MIN_PART_BYTES)
+    bucket = S3Store(place.bucket, region=place.region, endpoint=place.endpoint, prefix=place.prefix, limits=limits)
+    await bucket.open()
+    try:
+        yield bucket
+    finally:
+        await bucket.close()
+
+
+@asynccontextmanager
+async def _served(settings: Settings, backend: Backend) -> AsyncIterator[None]:
+    """Serve a `file:` store for as long as the context lasts, unless a running registry does that already."""
+    if backend.served is None or await _answers(settings.store_public_endpoint):
+        yield
+        return
+    stop = asyncio.Event()
+    server = asyncio.ensure_future(serve_sites([Site(backend.served, settings.store_bind_addresses)], stop))
+    try:
+        # A server's own start can only be polled; whether it answers is what is checked next.
+        for _ in range(_CONNECTS):
+            if server.done() or await _answers(settings.store_public_endpoint):
+                break
+            await asyncio.sleep(_CONNECT_SECONDS)
+        yield
+    finally:
+        stop.set()
+        await asyncio.gather(server, return_exceptions=True)
+
+
+async def _answers(endpoint: str) -> bool:
+    parts = urlsplit(endpoint)
+    try:
+        _, writer = await asyncio.open_connection(
+            parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+        )
+    except OSError:
+        return False
+    writer.close()
+    return True

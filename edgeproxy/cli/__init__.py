@@ -1,0 +1,45 @@
+"""The command line. One module for each group of commands; each imports what it needs when it runs, so that `--help` is quick.
+
+Exit codes: 0 done, 1 refused or found something, 2 wrong usage or settings, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgeproxy import __version__
+from edgeproxy.cli import bucket, keys, policy, serving
+from edgeproxy.cli.output import QUICK
+
+app = typer.Typer(
+    name="edgeproxy",
+    help="A container registry without passwords and without an egress bill.",
+    no_args_is_help=True,
+    **QUICK,
+)
+serving.register(app)
+bucket.register(app)
+app.add_typer(policy.app, name="policy")
+app.add_typer(keys.app, name="keys")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edgeproxy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    app(prog_name="edgeproxy")
