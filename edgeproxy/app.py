@@ -7,7 +7,7 @@ import functools
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,7 @@ class Binds:
     registry: tuple[str, ...]
     store: tuple[str, ...]
     operations: tuple[str, ...]
+    beside: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,25 +96,32 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             await bucket.close()
 
 
-def serve(settings: Settings) -> int:
-    """Serve until told to stop; the exit code of the process.
+def serve(settings: Settings, beside: Site | None = None) -> int:
+    """Serve until told to stop; the exit code of the process. `beside` is served as well, and has no part in the registry.
 
     Raises:
         StartError: something that the settings name is not usable; the text says what to do.
 
     """
     set_up_logs(settings.log_level, settings.log_format)
+    binds = Binds(
+        settings.bind_addresses,
+        settings.store_bind_addresses,
+        settings.operations_bind_addresses,
+        beside.binds if beside is not None else (),
+    )
+
+    def work(binds: Binds) -> None:
+        besides = [Site(beside.app, binds.beside)] if beside is not None else []
+        uvloop.run(_run(settings, binds, besides))
+
     if settings.workers == 1:
-        uvloop.run(_run(settings, _binds(settings)))
+        work(binds)
         return 0
-    return run_workers(settings.workers, _binds(settings), lambda binds: uvloop.run(_run(settings, binds)), StartError)
+    return run_workers(settings.workers, binds, work, StartError)
 
 
-def _binds(settings: Settings) -> Binds:
-    return Binds(settings.bind_addresses, settings.store_bind_addresses, settings.operations_bind_addresses)
-
-
-async def _run(settings: Settings, binds: Binds) -> None:
+async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> None:
     async with AsyncExitStack() as stack:
         backend = await stack.enter_async_context(open_backend(settings))
         keys = _signing_keys(settings)
@@ -139,7 +147,7 @@ async def _run(settings: Settings, binds: Binds) -> None:
         stack.push_async_callback(issuer_keys.close)
         access = _access(settings, policy, keys, issuer_keys, record)
         stop = asyncio.Event()
-        on_signals(stop, audit.reopen)
+        on_signals(stop, _reload(audit, policy))
         _log.info(
             "serving %s on %s, objects in %s handed out from %s, policy %s",
             settings.public_url,
@@ -148,7 +156,7 @@ async def _run(settings: Settings, binds: Binds) -> None:
             settings.store_public_endpoint,
             policy().version[:12],
         )
-        await serve_sites(_sites(settings, binds, backend, registry, access, record), stop)
+        await serve_sites([*_sites(settings, binds, backend, registry, access, record), *besides], stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +222,19 @@ def _sites(
     if binds.operations:
         sites.append(Site(Starlette(routes=probes.all_routes), binds.operations))
     return sites
+
+
+def _reload(audit: AuditLog, policy: CurrentPolicy) -> Callable[[], None]:
+    """Say what SIGHUP does: the audit's files are opened anew, and a changed policy is in force without a wait."""
+    refreshing: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        audit.reopen()
+        task = asyncio.create_task(policy.refresh())
+        refreshing.add(task)
+        task.add_done_callback(refreshing.discard)
+
+    return reload
 
 
 async def _start(policy: CurrentPolicy, store: Store) -> None:

@@ -5,6 +5,7 @@ Never in a line: a token, a presigned query, a key.
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import sys
@@ -125,16 +126,18 @@ class AuditLog:
                 events.append(self._queue.get())
             ended = any(event is None for event in events)
             lines = b"".join(map(_line, filter(None, events)))
+            # Cleared before the sinks are asked: a rotation that comes while they write is for the next lines.
+            reopen = self._reopen.is_set()
+            self._reopen.clear()
             for sink in self._sinks:
-                self._write(sink, lines)
+                self._write(sink, lines, reopen=reopen)
             self.written += len(events) - ended
             if ended:
                 return
-            self._reopen.clear()
 
-    def _write(self, sink: Sink, lines: bytes) -> None:
+    def _write(self, sink: Sink, lines: bytes, *, reopen: bool) -> None:
         try:
-            if self._reopen.is_set():
+            if reopen:
                 sink.reopen()
             sink.write(lines)
         except OSError as error:
@@ -144,4 +147,8 @@ class AuditLog:
 
 def _line(event: Mapping[str, Any]) -> bytes:
     present = {key: value for key, value in event.items() if value is not None}
-    return orjson.dumps(present, option=orjson.OPT_APPEND_NEWLINE)
+    try:
+        return orjson.dumps(present, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        # A claim may hold what orjson does not print, such as half a surrogate or a very large number.
+        return json.dumps(present, default=str).encode() + b"\n"

@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from edgeproxy.access.policy import PolicyError, load_policy
 from edgeproxy.access.signing import SigningKeyError, SigningKeys
@@ -82,7 +83,7 @@ async def _store(settings: Settings, backend: Backend) -> AsyncIterator[CheckRes
 
         async def get(url: str) -> tuple[int, bytes]:
             try:
-                async with session.get(url, allow_redirects=False) as answer:
+                async with session.get(URL(url, encoded=True), allow_redirects=False) as answer:
                     return answer.status, await answer.content.read(_ANSWER_BYTES)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise Unreachable(

@@ -1,4 +1,4 @@
-"""What `edgeproxy dev` adds to `serve`: other defaults, and a data folder with a starter policy and a signing key.
+"""What `edgeproxy dev` adds to `serve`: other defaults, and a data folder with a starter policy, a signing key and an issuer of its own.
 
 Everything is written on the first run and read from there ever after; what the operator changed is never touched.
 """
@@ -10,46 +10,75 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from edgeproxy import dev_issuer
 from edgeproxy.access.policy import Policy, PolicyError, load_policy
-from edgeproxy.access.signing import SigningKeyError, new_key
-from edgeproxy.config import Settings
+from edgeproxy.access.signing import SigningKeyError, SigningKeys, new_key
+from edgeproxy.addresses import listener
+from edgeproxy.config import STORED_POLICY, Settings
+from edgeproxy.dev_issuer import DevIssuer, NoDevIssuer
+from edgeproxy.serving import Site
 
+DEFAULT_PORT: Final = 5000
 POLICY_FILE: Final = "policy.yaml"
 KEYS_FOLDER: Final = "signing-keys"
+ISSUER_KEYS_FOLDER: Final = "issuer-keys"
 
 STARTER_POLICY: Final = """\
 # Who may do what in this registry. A change takes effect within seconds, with no restart.
-# 'edgeproxy policy lint FILE' finds what is unsafe, 'edgeproxy policy explain FILE REPOSITORY ACTION' says why.
+#   edgeproxy policy lint FILE                          finds what is unsafe or dead
+#   edgeproxy policy explain FILE REPOSITORY ACTION     says who may, and why
+#   edgeproxy policy test FILE                          runs the expectations at the end
 version: 1
 
-# Everyone who reaches the registry, with no credential at all. More than `pull` is only possible because
-# `edgeproxy dev` listens on this machine alone: anywhere else such a document is refused.
-public:
-  - {repositories: ["**"], actions: [pull, push, delete, catalog]}
+# Whose tokens are believed. There are no users and no passwords here: a caller is what a token of one of these says.
+issuers:
+  dev:                              # runs inside 'edgeproxy dev'; 'edgeproxy dev-token' prints its tokens
+    url: http://127.0.0.1:5002      # 'edgeproxy dev' listens here, whatever its --port
+    audiences: ["localhost:5000"]   # a token must be meant for this registry
+  #github:
+  #  url: https://token.actions.githubusercontent.com
+  #  audiences: [registry.example.com]
 
-# A real registry has no passwords: it believes tokens of the issuers listed here, and rules say what their
-# claims allow. To see it, take the `#` off and make `public` smaller.
-#
-#issuers:
-#  github:
-#    url: https://token.actions.githubusercontent.com
-#    audiences: [registry.example.com]
-#
-#rules:
-#  - name: main-branch-pushes-app
-#    issuer: github
-#    match: {repository_id: "81234567", ref: refs/heads/main}   # every claim must match
-#    allow:
-#      - {repositories: [acme/app, "acme/app/**"], actions: [pull, push]}
-#    token_seconds: 3600                                        # as long as the longest push takes
-#
-#deny:                                                          # beats every rule, and `public`
-#  - name: nobody-deletes-releases
-#    repositories: ["acme/releases/**"]
-#    actions: [delete]
-#
-#tags:
-#  - {repositories: ["acme/**"], tags: ["v*"], immutable: true} # may be created, never moved or deleted
+# Everyone who reaches the registry, with no credential at all. More than `pull` is only possible because
+# 'edgeproxy dev' listens on this machine alone: anywhere else such a document is refused.
+public:
+  - {repositories: ["**"], except: ["private/**"], actions: [pull, push, delete, catalog]}
+
+# What the claims of a verified token allow. Every claim under `match` must fit; a caller gets all rules that match.
+rules:
+  - name: acme-app-pushes           # edgeproxy dev-token --claim repository=acme/app
+    issuer: dev
+    match: {repository: acme/app}
+    allow:
+      - {repositories: ["private/app", "private/app/**"], actions: [pull, push]}
+  - name: on-call                   # edgeproxy dev-token --claim groups=oncall
+    issuer: dev
+    match: {groups: [oncall, admins]}   # any of these; if the claim is a list, any of its elements
+    allow:
+      - {repositories: ["private/**"], actions: [pull, push, delete, catalog]}
+  #- name: main-branch-pushes-app
+  #  issuer: github
+  #  match: {repository_id: "81234567", ref: refs/heads/main}
+  #  allow:
+  #    - {repositories: [acme/app, "acme/app/**"], actions: [pull, push]}
+  #  token_seconds: 3600            # as long as the longest push takes
+
+# Beats every rule, and `public`.
+deny:
+  - name: nobody-deletes-releases
+    repositories: ["private/releases/**"]
+    actions: [delete]
+
+# May be created, never moved or deleted.
+tags:
+  - {repositories: ["private/**"], tags: ["v*"], immutable: true}
+
+tests:
+  - {repository: hello, action: push, expect: allow}
+  - {repository: private/app, action: pull, expect: deny}
+  - {issuer: dev, claims: {repository: acme/app}, repository: private/app, action: push, expect: allow}
+  - {issuer: dev, claims: {repository: acme/other}, repository: private/app, action: push, expect: deny}
+  - {issuer: dev, claims: {groups: [oncall]}, repository: private/releases/app, action: delete, expect: deny}
 """
 
 
@@ -60,17 +89,21 @@ class DevError(Exception):
 def defaults(data: Path, port: int) -> dict[str, str]:
     """Give the defaults of every setting in which `dev` differs from `serve`."""
     folder = data.absolute()
+    # Audit lines go where they do not disturb the terminal; a comma would begin another place.
+    audit = "stdout" if "," in str(folder) else f"file:{folder / 'audit.jsonl'}"
     return {
         "bind": f"localhost:{port}",
         "store": f"file://{quote(str(folder / 'store'))}",
         "policy": str(folder / POLICY_FILE),
         "signing_keys": str(folder / KEYS_FOLDER),
-        "audit": f"file:{folder / 'audit.jsonl'}",
+        "audit": audit,
     }
 
 
-def prepare(data: Path) -> None:
-    """Make what the data folder lacks: the folder, the starter policy, a signing key.
+def prepare(data: Path, registry: str = "localhost:5000", issuer_port: int = 5002) -> None:
+    """Make what the data folder lacks: the folder, the starter policy, a key to sign with, and one for the issuer.
+
+    `registry` is what clients type, `issuer_port` where the issuer is to listen; the policy holds both from then on.
 
     Raises:
         DevError: it cannot be written.
@@ -79,9 +112,11 @@ def prepare(data: Path) -> None:
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_new(data / ".gitignore", "*\n")
-        _write_new(data / POLICY_FILE, STARTER_POLICY)
-        if not [*(data / KEYS_FOLDER).glob("*.pem")]:
-            new_key(data / KEYS_FOLDER, time.time())
+        policy = STARTER_POLICY.replace("localhost:5000", registry).replace("127.0.0.1:5002", f"127.0.0.1:{issuer_port}")
+        _write_new(data / POLICY_FILE, policy)
+        for folder in (KEYS_FOLDER, ISSUER_KEYS_FOLDER):
+            if not [*(data / folder).glob("*.pem")]:
+                new_key(data / folder, time.time())
     except OSError as error:
         raise DevError(
             f"{error.filename or data}: {error.strerror}: choose a folder that you may write with --data DIR"
@@ -115,13 +150,80 @@ def greeting(settings: Settings, data: Path) -> str:
     return "\n".join(lines)
 
 
+def issuer_port(settings: Settings) -> int:
+    """Say where the issuer is to listen: at the port after the store's, until the policy says otherwise."""
+    return listener(settings.bind).port + 2
+
+
+def issuer_of(settings: Settings) -> DevIssuer:
+    """Find the issuer of `dev` in the policy document.
+
+    Raises:
+        DevError: the document is not usable, or lists no such issuer.
+
+    """
+    policy = _policy(settings)
+    if policy is None:
+        raise DevError("the policy is in the bucket: 'edgeproxy dev' runs an issuer for a policy in a file only")
+    try:
+        return dev_issuer.listed(policy)
+    except NoDevIssuer as error:
+        raise DevError(f"{settings.policy}: {error}") from None
+
+
+def issuer_site(settings: Settings, data: Path) -> Site | None:
+    """Give what `dev` serves besides the registry: its issuer, if the policy lists it.
+
+    Raises:
+        DevError: its port is taken, or its keys are not usable.
+
+    """
+    try:
+        issuer = issuer_of(settings)
+    except DevError:
+        return None
+    ours = (*settings.bind_addresses, *settings.store_bind_addresses, *settings.operations_bind_addresses)
+    if f"127.0.0.1:{issuer.port}" in ours or not issuer.is_free():
+        raise DevError(
+            f"{settings.policy}: issuer `{dev_issuer.NAME}` is at {issuer.url}, but that port is taken: "
+            "stop what listens there, or write another port"
+        )
+    return dev_issuer.site(issuer, issuer_keys(data))
+
+
+def issuer_keys(data: Path) -> SigningKeys:
+    """Load the keys of the issuer.
+
+    Raises:
+        DevError: there are none, or they are not usable.
+
+    """
+    try:
+        return SigningKeys.load(data / ISSUER_KEYS_FOLDER)
+    except SigningKeyError as error:
+        raise DevError(str(error)) from None
+
+
 def _allowed(settings: Settings) -> list[str]:
     """Say in a few lines what the policy allows."""
-    if settings.policy == "store:":
+    policy = _policy(settings)
+    if policy is None:
         return ["is in the bucket"]
+    return _told(policy) or ["allows nothing to anyone"]
+
+
+def _policy(settings: Settings) -> Policy | None:
+    """Load the policy document, or None if it is in the bucket.
+
+    Raises:
+        DevError: it is not usable.
+
+    """
+    if settings.policy == STORED_POLICY:
+        return None
     path = Path(settings.policy)
     try:
-        policy = load_policy(
+        return load_policy(
             path.read_bytes(),
             source=settings.policy,
             loopback=settings.loopback,
@@ -132,7 +234,6 @@ def _allowed(settings: Settings) -> list[str]:
         raise DevError(f"{path}: {error.strerror}") from None
     except PolicyError as error:
         raise DevError(str(error)) from None
-    return _told(policy) or ["allows nothing to anyone"]
 
 
 def _told(policy: Policy) -> list[str]:
@@ -141,7 +242,8 @@ def _told(policy: Policy) -> list[str]:
     entries += [(f"rule {rule.name}", entry) for rule in policy.rules if rule.enforced for entry in rule.allow]
     for who, entry in entries:
         actions = ", ".join(sorted(action.value for action in entry.actions))
-        told.append(f"{who}: {actions} in {', '.join(glob.text for glob in entry.repositories)}")
+        but = f" except {', '.join(glob.text for glob in entry.excepted)}" if entry.excepted else ""
+        told.append(f"{who}: {actions} in {', '.join(glob.text for glob in entry.repositories)}{but}")
     return told
 
 

@@ -122,6 +122,7 @@ class CurrentPolicy:
         self._changed = changed
         self._loaded: Loaded | None = None
         self._tried = ""
+        self._refreshing = asyncio.Lock()
         self.problem = ""
 
     async def start(self) -> None:
@@ -154,6 +155,11 @@ class CurrentPolicy:
 
     async def refresh(self) -> None:
         """Take a changed document into force, or keep the old one and say why."""
+        # Of two at a time, the one that read an older document could be the last to put it into force.
+        async with self._refreshing:
+            await self._refresh()
+
+    async def _refresh(self) -> None:
         try:
             mark = await self._document.mark()
             if mark == self._tried:

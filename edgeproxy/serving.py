@@ -41,6 +41,8 @@ def configure(site: Site) -> Config:
     config.keep_alive_max_requests = 100_000
     config.graceful_timeout = GRACE_SECONDS
     config.include_server_header = False
+    # Each is up to 64 KiB of a body that is not granted memory yet.
+    config.max_app_queue_size = 4
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
     # An upload over HTTP/2 would be held to a window of 64 KiB a round trip.

@@ -62,6 +62,14 @@ def permission(entry: Allow | DenyEntry) -> Permission:
     return Permission(globs(entry.repositories), frozenset(entry.actions))
 
 
+def public(parsed: Parsed) -> tuple[Permission, ...]:
+    """Compile `public`."""
+    return tuple(
+        Permission(globs(entry.repositories), frozenset(entry.actions), globs(entry.except_))
+        for entry in parsed.document.public
+    )
+
+
 def rules(parsed: Parsed) -> tuple[Rule, ...]:
     """Compile `rules`, ordered by name, so that the order of a document can decide nothing."""
     compiled = (

@@ -22,7 +22,11 @@ def permissions_cover(wide: Iterable[Permission], narrow: Iterable[Permission]) 
     """Tell whether everything that `narrow` is about is something that `wide` is about."""
     wide = tuple(wide)
     return all(
-        any(action in entry.actions and glob_covers(other, glob) for entry in wide for other in entry.repositories)
+        any(
+            action in entry.actions and not entry.excepted and glob_covers(other, glob)
+            for entry in wide
+            for other in entry.repositories
+        )
         for permission in narrow
         for glob in permission.repositories
         for action in permission.actions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from edgeproxy.access import jws
@@ -22,13 +22,23 @@ class Authenticated:
     """A caller as the request's credential tells it.
 
     `scope` is the ceiling of repositories that a bearer of ours was asked for, None where there is none. `token` identifies the
-    credential in caches (a hash, empty without one), `presented` says that there was one.
+    credential in caches (a hash, empty without one), `presented` says that there was one. `names` are the claims that the
+    policy referred to when the caller was found out, None where nothing can be missing.
     """
 
     caller: Caller
     scope: frozenset[str] | None
     token: bytes
     presented: bool
+    names: frozenset[str] | None = field(default=None, repr=False)
+
+    def is_known_to(self, policy: Policy) -> bool:
+        """Tell whether a policy may decide about the caller.
+
+        The policy may have changed while the credential was looked at. If it now refers to other claims, these may be in
+        the token without being in the caller, and a new deny would miss them: find out again who it is.
+        """
+        return self.caller is None or self.names is None or policy.claims_of(self.caller.issuer) <= self.names
 
 
 ANONYMOUS: Final = Authenticated(None, None, b"", presented=False)
@@ -68,14 +78,19 @@ class Credentials:
         scheme, value = split(header)
         if scheme == "bearer" and is_bearer(jws.read(value).header):
             bearer = self._bearers.verify(value, policy, now)
-            return Authenticated(bearer.caller, bearer.scope, token_hash(value), presented=True), bearer.ends
+            return _authenticated(bearer.caller, bearer.scope, value, policy), bearer.ends
         if scheme not in ("bearer", "basic"):
             raise TokenRefused(
                 TokenReason.CREDENTIAL, "the Authorization header has an unknown scheme; send a Bearer token"
             )
         token = value if scheme == "bearer" else password(value)
         verified = await self._verifier.verify(token, policy, now)
-        return Authenticated(verified.identity, None, token_hash(token), presented=True), verified.until
+        return _authenticated(verified.identity, None, token, policy), verified.until
+
+
+def _authenticated(caller: Caller, scope: frozenset[str] | None, token: str, policy: Policy) -> Authenticated:
+    names = None if caller is None else policy.claims_of(caller.issuer)
+    return Authenticated(caller, scope, token_hash(token), presented=True, names=names)
 
 
 def only(headers: Sequence[bytes]) -> bytes:

@@ -169,6 +169,15 @@ class Allow(Form):
     """What may be done there."""
 
 
+class PublicEntry(Allow):
+    """What every caller may do."""
+
+    except_: tuple[Annotated[Text, Field(max_length=300)], ...] = Field(
+        default=(), alias="except", min_length=1, examples=[["private/**"]]
+    )
+    """Globs of repositories that are not meant, though `repositories` covers them."""
+
+
 _SUBJECTS: Final = ("match", "github", "gitlab", "kubernetes")
 _ONE_SUBJECT: Final[list[JsonValue]] = [{"required": [name]} for name in _SUBJECTS]
 
@@ -298,7 +307,7 @@ class PolicyDocument(Form):
     """What nobody, or certain callers, may do whatever the rules say."""
     hide: tuple[Annotated[Text, Field(max_length=300)], ...] = ()
     """Globs of repositories whose refusals answer 404 instead of 403."""
-    public: tuple[Allow, ...] = ()
+    public: tuple[PublicEntry, ...] = ()
     """What every caller may do, with or without a credential."""
     tags: tuple[TagsEntry, ...] = ()
     """Immutable tags."""

@@ -148,9 +148,9 @@ class NameGlob:
 
     def __post_init__(self) -> None:
         start = self.text.removesuffix("**")
-        whole = self.is_literal or ("*" not in start)
-        object.__setattr__(self, "_start", start if whole and not self.is_literal else None)
-        object.__setattr__(self, "_regex", None if whole else _Regex(_translated(self.text, "/")))
+        simple = "*" not in start
+        object.__setattr__(self, "_start", start if simple and not self.is_literal else None)
+        object.__setattr__(self, "_regex", None if simple else _Regex(_translated(self.text, "/")))
 
     def matches(self, name: str) -> bool:
         """Match the whole name."""

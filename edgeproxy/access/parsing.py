@@ -142,7 +142,7 @@ _OWNERS: Final[Mapping[str, Any]] = {
     "issuers": models.IssuerEntry,
     "rules": models.RuleEntry,
     "deny": models.DenyEntry,
-    "public": models.Allow,
+    "public": models.PublicEntry,
     "tags": models.TagsEntry,
     "tests": models.TestEntry,
     "allow": models.Allow,
@@ -156,7 +156,8 @@ _OWNERS: Final[Mapping[str, Any]] = {
 
 def _fields(path: Path) -> tuple[str, ...]:
     above = [step for step in path[:-1] if isinstance(step, str) and step in _OWNERS]
-    return tuple(_OWNERS[above[-1] if above else ""].model_fields)
+    fields = _OWNERS[above[-1] if above else ""].model_fields
+    return tuple(field.alias or name for name, field in fields.items())
 
 
 def _nearest(name: str, candidates: tuple[str, ...]) -> str:

@@ -55,7 +55,7 @@ def load_policy(text: bytes, *, source: str, loopback: bool, now: float, files: 
         issuers=compilation.issuers(parsed, files),
         rules=compilation.rules(parsed),
         denials=compilation.denials(parsed),
-        public=tuple(compilation.permission(entry) for entry in parsed.document.public),
+        public=compilation.public(parsed),
         hide=compilation.globs(parsed.document.hide),
         tags=compilation.immutable_tags(parsed),
         tests=compilation.expectations(parsed),
@@ -100,7 +100,8 @@ class Policy:
         deny = self._denying(caller, access)
         if deny is not None:
             return Denial(Reason.DENY_RULE, deny.name, None, self._hides(access), inf)
-        public = any(access.action in entry.actions for entry in self._public.matching(access.repository.name))
+        name = access.repository.name
+        public = any(access.action in entry.actions and not entry.excepts(name) for entry in self._public.matching(name))
         if caller is not None:
             return self._decided(caller, access, now, public=public)
         if public:
@@ -118,7 +119,7 @@ class Policy:
         counting = {rule: claims for rule, claims in unexpired.items() if rule.counts(caller, now)}
         granting = [rule for rule in counting if rule.enforced]
         audit_only = tuple(rule.name for rule in counting if not rule.enforced)
-        until = min((_changes(rule, caller, now) for rule in counting), default=inf)
+        until = min((_changes(rule, caller) for rule in counting), default=inf)
         if granting or public:
             return _grant(granting, counting, public=public, until=until, audit_only=audit_only)
         outlived = [rule for rule in unexpired if rule.enforced]
@@ -210,9 +211,9 @@ def _grant(
     )
 
 
-def _changes(rule: Rule, caller: Identity, now: float) -> float:
+def _changes(rule: Rule, caller: Identity) -> float:
     """The moment at which a rule that counts now ceases to."""
-    return min(rule.expires, caller.ends) if rule.token_seconds is None and now < caller.ends else rule.expires
+    return min(rule.expires, caller.ends) if rule.token_seconds is None else rule.expires
 
 
 def _distance(rule: Rule, caller: Identity) -> tuple[int, int]:

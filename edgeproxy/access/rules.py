@@ -54,14 +54,19 @@ class Issuer:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """Actions on the repositories that any of the globs matches."""
+    """Actions on the repositories that any of the globs matches, and none of `excepted` does (only `public` has those)."""
 
     repositories: tuple[NameGlob, ...]
     actions: frozenset[Action]
+    excepted: tuple[NameGlob, ...] = ()
+
+    def excepts(self, repository: str) -> bool:
+        """Tell whether that repository is not meant, whatever the globs say."""
+        return any(glob.matches(repository) for glob in self.excepted)
 
     def concerns(self, repository: str) -> bool:
         """Tell whether this is about that repository, whatever the action."""
-        return any(glob.matches(repository) for glob in self.repositories)
+        return any(glob.matches(repository) for glob in self.repositories) and not self.excepts(repository)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,8 +88,8 @@ class Rule:
         return any(permission.concerns(repository) for permission in self.allow)
 
     def counts(self, caller: Identity, now: float) -> bool:
-        """Tell whether time lets the rule decide for a caller that it matches."""
-        return now < self.expires and (now < caller.ends or self.token_seconds is not None)
+        """Tell whether the rule may decide for a caller that it matches: also past the end of the token, or not yet."""
+        return now < caller.ends or self.token_seconds is not None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,7 +25,7 @@ from edgeproxy.access.rules import Issuer
 LEEWAY_SECONDS: Final = 30
 """By how much clocks may differ."""
 CACHE_SECONDS: Final = 60.0
-CACHE_TOKENS: Final = 20_000
+CACHE_TOKENS: Final = 10_000
 MAX_TIME: Final = 10**11
 """Times beyond it (the year 5138) are no seconds since the epoch; milliseconds are a usual mistake."""
 FOREIGN_TYPES: Final = frozenset({"jwt", "application/jwt", "at+jwt", "application/at+jwt", "jose"})

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from edgeproxy import __version__
-from edgeproxy.cli import bucket, keys, policy, serving
+from edgeproxy.cli import audit, bucket, keys, policy, serving, tokens
 from edgeproxy.cli.output import QUICK
 
 app = typer.Typer(
@@ -20,9 +20,11 @@ app = typer.Typer(
     **QUICK,
 )
 serving.register(app)
+tokens.register(app)
 bucket.register(app)
 app.add_typer(policy.app, name="policy")
 app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
 
 
 def _show_version(wanted: bool) -> None:

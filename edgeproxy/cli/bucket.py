@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -50,6 +49,8 @@ def check(config: Config = None, as_json: Json = False) -> None:
 
     One line for each problem, naming what to do; exit 1 if there is any.
     """
+    import asyncio
+
     from edgeproxy.checking import checks
 
     loaded = settings(config)
@@ -149,6 +150,8 @@ def _bucket_settings(config: Path | None, data: Path | None) -> Settings:
 
 def _with_store(loaded: Settings, work: Callable[[Store], Awaitable[_Result]]) -> _Result:
     """Do something with the store of the settings, or say why it cannot be used."""
+    import asyncio
+
     from edgeproxy.storage import StoreError
 
     async def run() -> _Result:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
     from edgeproxy.config import Settings
+    from edgeproxy.serving import Site
 
 
 class _ServeCommand(TyperCommand):
@@ -42,7 +43,7 @@ def register(app: typer.Typer) -> None:
 def dev(
     data: Annotated[Path, typer.Option(metavar="DIR", help="Where everything is kept.")] = Path(".edgeproxy"),
     port: Annotated[
-        int, typer.Option(metavar="N", min=1, max=65534, help="Port of the registry; the store's is the next.")
+        int, typer.Option(metavar="N", min=1, max=65533, help="Port of the registry; the store's is the next.")
     ] = 5000,
 ) -> None:
     """Run a registry for this machine alone."""
@@ -59,11 +60,12 @@ def dev(
             WRONG,
         )
     try:
-        development.prepare(data)
+        development.prepare(data, loaded.token_service, development.issuer_port(loaded))
         typer.echo(development.greeting(loaded, data))
+        beside = development.issuer_site(loaded, data)
     except development.DevError as error:
         fail(error, WRONG)
-    _serve(loaded)
+    _serve(loaded, beside)
 
 
 def serve(
@@ -78,12 +80,12 @@ def _told(meaning: str, default: str) -> str:
     return f"{meaning} [required]" if default == "required" else f"{meaning} [default: {default}]"
 
 
-def _serve(loaded: Settings) -> None:
+def _serve(loaded: Settings, beside: Site | None = None) -> None:
     from edgeproxy.app import StartError, serve
     from edgeproxy.storage import StoreError
 
     try:
-        code = serve(loaded)
+        code = serve(loaded, beside)
     except StartError as error:
         fail(error, WRONG)
     except StoreError as error:

@@ -6,7 +6,7 @@ A blob exists for a repository only through its link; the digest alone opens not
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from edgeproxy.oci.errors import BlobUnknown
@@ -16,6 +16,9 @@ from edgeproxy.storage import IfAbsent, NotFound, ObjectInfo, PreconditionFailed
 
 MAX_LINKS: Final = 200_000
 MAX_REPOSITORIES: Final = 20_000
+
+DELETE_SECONDS: Final = 60.0
+"""A deletion notes itself first, then removes the link; requests end sooner than this, so by then the link is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,8 @@ class Link:
 
     size: int
     vouched: float | None = None
-    seen: int = 0
-    """When it was seen, in the count that `Blobs` keeps."""
+    seen: float = 0.0
+    """When the store was asked for it, by our clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,9 @@ class Blobs:
         self.links: Memory[LinkKey, Link] = Memory(MAX_LINKS)
         self.deletions: Memory[str, LastDeletion] = Memory(MAX_REPOSITORIES)
         self._note = Conflated(self._note_deletion)
-        self._count = 0
-        # Repositories in which somebody else deleted a blob, with the count at which we learnt of it: links seen earlier are uncertain.
-        self._unsure: dict[str, int] = {}
+        # Repositories in which a blob was deleted, with the time when that must be over: links seen earlier are uncertain for writers.
+        self._unsure: dict[str, float] = {}
+        self._all_unsure = 0.0
 
     async def size(self, repository: Repository, digest: Digest) -> int:
         """Say how large a blob of the repository is: no store call when it was asked within 60 s, else at most one as a rule.
@@ -94,7 +97,7 @@ class Blobs:
         now = self._clock()
         remembered = self.links.get((repository.name, digest), now)
         if remembered is not None and remembered.is_fresh(now) and remembered.value.vouched is None:
-            certain = remembered.value.seen > self._unsure.get(repository.name, -1)
+            certain = remembered.value.seen >= max(self._all_unsure, self._unsure.get(repository.name, 0.0))
             known = self.deletions.get(repository.name, now)
             if certain and known is not None and known.value == deletion:
                 return remembered.value.size
@@ -111,7 +114,7 @@ class Blobs:
             last = LastDeletion(info.etag, info.modified)
         before = self.deletions.get(repository.name, self._clock())
         if last != (NO_DELETION if before is None else before.value):
-            self._become_unsure(repository)
+            self._become_unsure(repository.name)
         self.deletions.put(repository.name, last, self._clock() + FRESH_SECONDS, epoch)
         return last
 
@@ -124,14 +127,14 @@ class Blobs:
 
     async def link(self, repository: Repository, digest: Digest, size: int) -> None:
         """Write that the repository holds a blob whose bytes are in the bucket."""
-        epoch = self.links.epoch
+        epoch, asked = self.links.epoch, self._clock()
         try:
             await self._store.put(
                 keys.link(repository, digest), b"", metadata={"size": str(size)}, condition=IfAbsent()
             )
         except PreconditionFailed:
             pass  # It holds it already.
-        self._remember(repository, digest, Link(size), epoch)
+        self._remember(repository, digest, Link(size, seen=asked), epoch)
 
     def vouch(self, repository: Repository, digest: Digest, size: int, pushed: float, fresh_until: float) -> None:
         """Note that a manifest pushed at `pushed` names this blob, whose link and size were checked then."""
@@ -161,13 +164,13 @@ class Blobs:
             self.links.forget((repository.name, digest))
 
     async def _ask(self, repository: Repository, digest: Digest) -> Link:
-        epoch = self.links.epoch
+        epoch, asked = self.links.epoch, self._clock()
         try:
             info = await self._store.head(keys.link(repository, digest))
         except NotFound:
             self.links.forget((repository.name, digest))
             raise _unknown(repository, digest) from None
-        link = Link(int(info.metadata["size"]))
+        link = Link(int(info.metadata["size"]), seen=asked)
         self._remember(repository, digest, link, epoch)
         return link
 
@@ -175,31 +178,37 @@ class Blobs:
         now = self._clock()
         remembered = self.deletions.get(repository.name, now)
         if remembered is not None and remembered.is_fresh(now):
-            return remembered.value.modified < pushed
+            return _was_over(remembered.value, pushed)
         try:
-            return (await self.last_deletion(repository)).modified < pushed
+            return _was_over(await self.last_deletion(repository), pushed)
         except StoreUnavailable:
-            return remembered is not None and remembered.is_servable(now) and remembered.value.modified < pushed
+            return remembered is not None and remembered.is_servable(now) and _was_over(remembered.value, pushed)
 
     async def _note_deletion(self, name: str) -> None:
         repository = Repository(name)
         info = await self._store.put(keys.deletions(repository), self._mark())
+        # Ours may have replaced another replica's note that we have not seen.
+        self._become_unsure(name)
         self.deletions.forget(name)
         self.deletions.put(
             name, LastDeletion(info.etag, info.modified), self._clock() + FRESH_SECONDS, self.deletions.epoch
         )
 
-    def _become_unsure(self, repository: Repository) -> None:
-        self._count += 1
+    def _become_unsure(self, name: str) -> None:
+        over = self._clock() + DELETE_SECONDS
         if len(self._unsure) >= MAX_REPOSITORIES:
-            self.links.clear()
+            # Too many to tell apart.
             self._unsure.clear()
-        self._unsure[repository.name] = self._count
+            self._all_unsure = over
+        self._unsure[name] = over
 
     def _remember(self, repository: Repository, digest: Digest, link: Link, epoch: int) -> None:
-        self._count += 1
-        seen = replace(link, seen=self._count)
-        self.links.put((repository.name, digest), seen, self._clock() + FRESH_SECONDS, epoch)
+        self.links.put((repository.name, digest), link, self._clock() + FRESH_SECONDS, epoch)
+
+
+def _was_over(deletion: LastDeletion, pushed: float) -> bool:
+    """Say whether a deletion was over when a manifest was pushed, so that the push saw what was left."""
+    return deletion == NO_DELETION or deletion.modified + DELETE_SECONDS < pushed
 
 
 def _unknown(repository: Repository, digest: Digest) -> BlobUnknown:

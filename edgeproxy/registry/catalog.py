@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from edgeproxy.oci.errors import NameInvalid
 from edgeproxy.oci.names import Repository
 from edgeproxy.registry.tags import PAGE, Page
 from edgeproxy.storage import IfAbsent, NotFound, PreconditionFailed, Store, keys
@@ -43,7 +44,10 @@ class Catalog:
             return Page(names, more=False)
         after = keys.CATALOG + last.translate(keys.ENCODE) if last else ""
         async for info in self._store.list(keys.CATALOG, after=after):
-            repository = keys.cataloged(info.key)
+            try:
+                repository = keys.cataloged(info.key)
+            except NameInvalid:
+                continue  # Not written by a registry; `fsck` names it.
             if not shown(repository):
                 continue
             if len(names) == wanted:

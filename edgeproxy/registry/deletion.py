@@ -33,7 +33,9 @@ class Deletions:
             ManifestUnknown: there is no such tag.
 
         """
-        if immutable(repository, tag) and (await self._tags.state(repository, tag)).tagged is not None:
+        if immutable(repository, tag):
+            # Refused also if it is created only now.
+            await self._tags.resolve(repository, tag)
             raise Denied(f"tag {tag} of {repository} is immutable and cannot be deleted", detail="immutable tag")
         if not await self._tags.delete(repository, tag):
             raise ManifestUnknown(f"tag {tag} is not in repository {repository}", detail=tag.name)
@@ -65,18 +67,26 @@ class Deletions:
         raise Unavailable(f"manifest {digest} is being pushed again and again; try the delete later")
 
     async def _remove(self, repository: Repository, manifest: StoredManifest) -> None:
-        subject = _subject(manifest)
-        if subject is not None:
-            await self._referrers.remove(repository, subject, manifest.digest)
+        referrer = _referrer(manifest)
+        if referrer is None:
+            await self._manifests.delete(repository, manifest.digest)
+            return
+        subject, descriptor = referrer
+        # Before the manifest, so that nothing points nowhere if we die in between; after it, for a push that had found the manifest.
+        await self._referrers.remove(repository, subject, manifest.digest)
         await self._manifests.delete(repository, manifest.digest)
+        await self._referrers.remove(repository, subject, manifest.digest)
+        if await self._manifests.exists(repository, manifest.digest) is not None:
+            # A push wrote the manifest again, and the entry that we have just removed may have been its.
+            await self._referrers.add(repository, subject, manifest.digest, descriptor)
 
     async def _restore(self, repository: Repository, manifest: StoredManifest) -> None:
         """Undo a removal: an immutable tag was created while we deleted, and it must never point nowhere."""
         await self._manifests.write(repository, manifest.digest, manifest.content, manifest.media_type)
-        parsed = parse_manifest(manifest.content, manifest.media_type)
-        if parsed.subject is not None:
-            descriptor = parsed.referrer_descriptor(manifest.digest, len(manifest.content))
-            await self._referrers.add(repository, parsed.subject.digest, manifest.digest, descriptor)
+        referrer = _referrer(manifest)
+        if referrer is not None:
+            subject, descriptor = referrer
+            await self._referrers.add(repository, subject, manifest.digest, descriptor)
 
     async def _refuse_immutable(self, repository: Repository, digest: Digest, immutable: Immutable) -> None:
         for tag in await self._tags.of(repository, digest):
@@ -98,9 +108,12 @@ class Deletions:
         return any(deleted)
 
 
-def _subject(manifest: StoredManifest) -> Digest | None:
+def _referrer(manifest: StoredManifest) -> tuple[Digest, bytes] | None:
+    """Give the subject of a manifest and its descriptor there, None if it has no subject."""
     try:
-        subject = parse_manifest(manifest.content, manifest.media_type).subject
+        parsed = parse_manifest(manifest.content, manifest.media_type)
     except RegistryError:
         return None  # Let in by an earlier or a laxer release.
-    return subject.digest if subject is not None else None
+    if parsed.subject is None:
+        return None
+    return parsed.subject.digest, parsed.referrer_descriptor(manifest.digest, len(manifest.content))

@@ -17,6 +17,7 @@ READ_LIMIT: Final = 64 * 1024 * 1024
 """Larger than any manifest that a setting may ever have let in."""
 
 CACHE_BYTES: Final = 32 * 1024 * 1024
+_ROUNDS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,9 @@ class Manifests:
                 manifest = await self._read(repository, digest)
             else:
                 manifest = remembered.value
-                await self._store.head(keys.manifest(repository, digest))
+                info = await self._store.head(keys.manifest(repository, digest))
+                if (info.content_type, info.modified) != (manifest.media_type, manifest.pushed):
+                    manifest = await self._read(repository, digest)
         except NotFound:
             self.memory.forget(key)
             raise ManifestUnknown(f"manifest {digest} is not in repository {repository}", detail=str(digest)) from None
@@ -86,11 +89,17 @@ class Manifests:
         key = keys.manifest(repository, digest)
         sha256 = bytes.fromhex(digest.hex) if digest.algorithm == "sha256" else None
         try:
-            await self._store.put(key, content, content_type=media_type, sha256=sha256, condition=IfAbsent())
-        except PreconditionFailed:
-            await self._retype(key, content, media_type)
+            for _ in range(_ROUNDS):
+                try:
+                    await self._store.put(key, content, content_type=media_type, sha256=sha256, condition=IfAbsent())
+                except PreconditionFailed:
+                    if await self._retype(key, content, media_type):
+                        return
+                else:
+                    return
         finally:
             self.memory.forget((repository.name, digest))
+        raise StoreUnavailable(f"put {key}: it is written and deleted again and again")
 
     async def delete(self, repository: Repository, digest: Digest) -> None:
         """Remove a manifest."""
@@ -99,15 +108,15 @@ class Manifests:
         finally:
             self.memory.forget((repository.name, digest))
 
-    async def _retype(self, key: str, content: bytes, media_type: str) -> None:
-        """Let the last push decide the media type of bytes that do not state one themselves."""
+    async def _retype(self, key: str, content: bytes, media_type: str) -> bool:
+        """Let the last push decide the media type of bytes that do not state one themselves; False if they have just gone or changed."""
         try:
             info = await self._store.head(key)
             if info.content_type != media_type:
                 await self._store.put(key, content, content_type=media_type, condition=IfMatch(info.etag))
         except (NotFound, PreconditionFailed):
-            # Deleted or pushed again in the same moment; a push with tags looks again when they are written.
-            pass
+            return False
+        return True
 
     async def _read(self, repository: Repository, digest: Digest) -> StoredManifest:
         info, content = await self._store.read(keys.manifest(repository, digest), READ_LIMIT)

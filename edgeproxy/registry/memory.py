@@ -45,11 +45,11 @@ class Budget:
         try:
             await granted
         except asyncio.CancelledError:
-            if granted.done() and not granted.cancelled():
-                self.give_back(size)
-            else:
+            if entry in self._waiting:
                 self._waiting.remove(entry)
                 self._grant()
+            elif not granted.cancelled():
+                self.give_back(size)
             raise
 
     def give_back(self, size: int) -> None:
@@ -72,5 +72,7 @@ class Budget:
     def _grant(self) -> None:
         while self._waiting and self._fits(self._waiting[0][0]):
             size, granted = self._waiting.popleft()
-            self.used += size
-            granted.set_result(None)
+            # One that was cancelled a moment ago may not have left the line yet.
+            if not granted.done():
+                self.used += size
+                granted.set_result(None)

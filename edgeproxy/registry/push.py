@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from edgeproxy.oci.errors import BlobUnknown, Denied, DigestInvalid, ManifestBlobUnknown, RegistryError, SizeInvalid
+from edgeproxy.oci.errors import (
+    BlobUnknown,
+    Denied,
+    DigestInvalid,
+    ManifestBlobUnknown,
+    RegistryError,
+    SizeInvalid,
+    Unavailable,
+)
 from edgeproxy.oci.manifests import Descriptor, Manifest, parse_manifest
 from edgeproxy.oci.names import Digest, Repository, Tag
 from edgeproxy.oci.operations import PutManifest
@@ -19,6 +27,7 @@ from edgeproxy.registry.tags import Tagged, TagMoved, Tags
 
 _CONCURRENCY: Final = 16
 _NAMED_IN_MESSAGES: Final = 20
+_ROUNDS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +95,17 @@ class Pushes:
         await self._write(repository, digest, push.content, manifest)
         tagged = Tagged(digest, manifest.media_type, len(push.content), self._clock(), push.by)
         for tag in tags:
-            if tag in immutable:
-                try:
-                    await self._tags.create(repository, tag, tagged)
-                except TagMoved as moved:
-                    raise _immutable(repository, moved.tag) from None
-            else:
-                await self._tags.set(repository, tag, tagged)
-        if tags and await self._manifests.exists(repository, digest) is None:
-            # A delete of this digest took it between our write and our tag: the tag was acknowledged to nobody yet, the push wins.
+            await self._point(repository, tag, tagged, immutable=tag in immutable)
+        rounds = 0
+        # A delete of this digest may take it between our write and our tag. Nobody was told of the push yet, so it can still win.
+        while (tags or manifest.subject) and await self._manifests.exists(repository, digest) is None:
+            rounds += 1
+            if rounds > _ROUNDS:
+                raise Unavailable(f"manifest {digest} is being deleted again and again; try the push later")
             await self._write(repository, digest, push.content, manifest)
+            for tag in tags:
+                if (await self._tags.state(repository, tag)).tagged is None:
+                    await self._point(repository, tag, tagged, immutable=tag in immutable)
         subject = manifest.subject.digest if manifest.subject else None
         return Pushed(digest, manifest.media_type, len(push.content), subject, tags)
 
@@ -104,6 +114,15 @@ class Pushes:
         if manifest.subject is not None:
             descriptor = manifest.referrer_descriptor(digest, len(content))
             await self._referrers.add(repository, manifest.subject.digest, digest, descriptor)
+
+    async def _point(self, repository: Repository, tag: Tag, tagged: Tagged, *, immutable: bool) -> None:
+        if not immutable:
+            await self._tags.set(repository, tag, tagged)
+            return
+        try:
+            await self._tags.create(repository, tag, tagged)
+        except TagMoved as moved:
+            raise _immutable(repository, moved.tag) from None
 
     async def _refuse_move(self, repository: Repository, tag: Tag, digest: Digest) -> None:
         state = await self._tags.state(repository, tag)

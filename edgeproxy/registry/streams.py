@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Final
 
 from edgeproxy.oci.errors import BlobTooLarge
@@ -19,6 +20,7 @@ from edgeproxy.storage import MAX_PARTS, IfAbsent, Multipart, PreconditionFailed
 
 PARTS_IN_FLIGHT: Final = 3
 _INLINE_HASH_BYTES: Final = 64 * 1024
+_MAPPED_BYTES: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +52,28 @@ class Receiver:
         self._max_bytes = max_bytes
 
     async def receive(
-        self, key: str, body: Body, algorithm: str, verify: Verify, condition: IfAbsent | None = None
+        self,
+        key: str,
+        body: Body,
+        algorithm: str,
+        verify: Verify,
+        condition: IfAbsent | None = None,
+        *,
+        before: int = 0,
     ) -> Received:
         """Write a stream to `key`. Nothing is visible there unless `verify` passed.
 
         `condition` guards a key that is named after its content: losing to another writer of the same, verified bytes is success.
+        `before` is how much of the blob has arrived earlier.
 
         Raises:
             BlobTooLarge: more bytes than a blob may have.
             StoreUnavailable, Corrupt: the store failed; nothing is visible.
 
         """
-        self._check_size(body.length or 0)
+        self._check_size(before + (body.length or 0))
         part_size = self._budget.part_size(body.length)
-        pieces = _Pieces(body.chunks, self._check_size)
+        pieces = _Pieces(body.chunks, lambda size: self._check_size(before + size))
         hashing = _Hashing(algorithm)
         first = part_size if body.length is None else min(part_size, body.length)
         fits = body.length is not None and body.length <= part_size
@@ -79,7 +89,10 @@ class Receiver:
                 return received
             shipment = _Shipment(await self._store.begin(key, part_size), self._budget, hashing)
             held = False  # the shipment gives it back
-            return await shipment.send(part, first, pieces, part_size, verify, condition)
+            shipment.start(part, first)
+            # What is shipped is held by its task alone: a name that lives on here would keep it past its grant.
+            del part
+            return await shipment.send_rest(pieces, part_size, verify, condition)
         finally:
             if held:
                 self._budget.give_back(first)
@@ -118,19 +131,15 @@ class _Shipment:
         self._budget = budget
         self._hashing = hashing
         self._flying: set[asyncio.Task[None]] = set()
+        self._number = 0
 
-    async def send(
-        self,
-        part: memoryview,
-        granted: int,
-        pieces: _Pieces,
-        part_size: int,
-        verify: Verify,
-        condition: IfAbsent | None,
-    ) -> Received:
-        """Send a first part, for which `granted` bytes were taken, and all that follow; then verify and complete."""
+    async def send_rest(self, pieces: _Pieces, part_size: int, verify: Verify, condition: IfAbsent | None) -> Received:
+        """Send all that follows the first part; then verify and complete."""
         try:
-            await self._send_parts(part, granted, pieces, part_size)
+            while not pieces.ended:
+                await self._wait(PARTS_IN_FLIGHT - 1)
+                await self._send_next(pieces, part_size)
+            await self._wait(0)
             received = self._hashing.received()
             verify(received)
             try:
@@ -142,49 +151,45 @@ class _Shipment:
             raise
         return received
 
-    async def _send_parts(self, part: memoryview, granted: int, pieces: _Pieces, part_size: int) -> None:
-        number = 1
-        while True:
-            self._start(number, part, granted)
-            if pieces.ended:
-                break
-            await self._wait(PARTS_IN_FLIGHT - 1)
-            await self._budget.take(part_size)
-            granted = part_size
-            try:
-                part = await pieces.fill(part_size)
-            except BaseException:
-                self._budget.give_back(granted)
-                raise
-            if not part:
-                self._budget.give_back(granted)
-                break
-            number += 1
-            if number > MAX_PARTS:
-                self._budget.give_back(granted)
-                raise BlobTooLarge(
-                    f"a blob of unannounced length has at most {MAX_PARTS * part_size} bytes; send a Content-Length"
-                )
-        await self._wait(0)
-
-    def _start(self, number: int, part: memoryview, granted: int) -> None:
-        # Started in order, so that the hash takes the parts in order.
+    def start(self, part: memoryview, granted: int) -> None:
+        """Ship one part, for which `granted` bytes were taken; in order, so that the hash takes the parts in order."""
+        self._number += 1
         hashed = self._hashing.start(part)
-        self._flying.add(asyncio.create_task(self._ship(number, part, hashed, granted)))
+        task = asyncio.create_task(self._ship(self._number, part, hashed))
+        # Not in the task itself: one that is cancelled before its first step never comes to a `finally`. A thread that still hashes
+        # keeps the bytes; it ends within milliseconds.
+        task.add_done_callback(lambda _: self._budget.give_back(granted))
+        self._flying.add(task)
 
-    async def _ship(self, number: int, part: memoryview, hashed: asyncio.Task[None], granted: int) -> None:
+    async def _send_next(self, pieces: _Pieces, part_size: int) -> None:
+        await self._budget.take(part_size)
         try:
-            await self._upload.write(number, part)
-            await hashed
-        finally:
-            # A thread that still hashes keeps the bytes; it ends within milliseconds.
-            self._budget.give_back(granted)
+            part = await pieces.fill(part_size)
+            self._check_number(part, part_size)
+        except BaseException:
+            self._budget.give_back(part_size)
+            raise
+        if part:
+            self.start(part, part_size)
+        else:
+            self._budget.give_back(part_size)
+
+    def _check_number(self, part: memoryview, part_size: int) -> None:
+        if self._number == MAX_PARTS and part:
+            raise BlobTooLarge(
+                f"a blob of unannounced length has at most {MAX_PARTS * part_size} bytes; send a Content-Length"
+            )
+
+    async def _ship(self, number: int, part: memoryview, hashed: asyncio.Task[None]) -> None:
+        await self._upload.write(number, part)
+        await hashed
 
     async def _wait(self, at_most: int) -> None:
         while len(self._flying) > at_most:
             done, self._flying = await asyncio.wait(self._flying, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            failures = [error for task in done if (error := task.exception()) is not None]
+            if failures:
+                raise failures[0]
 
     async def _give_up(self) -> None:
         for task in self._flying:
@@ -210,8 +215,7 @@ class _Pieces:
 
     async def fill(self, size: int) -> memoryview:
         """Read up to `size` bytes; fewer only at the end of the stream."""
-        buffer = bytearray(size)
-        part = memoryview(buffer)
+        part = memoryview(_buffer(size))
         filled = 0
         while filled < size:
             if not self._rest:
@@ -227,6 +231,11 @@ class _Pieces:
             self._rest = self._rest[taken:]
             filled += taken
         return part[:filled]
+
+
+def _buffer(size: int) -> bytearray | mmap:
+    """Allocate a part. Large ones are mapped, so that their memory goes back to the system with them: the heap would keep it in pieces."""
+    return bytearray(size) if size < _MAPPED_BYTES else mmap(-1, size)
 
 
 class _Hashing:

@@ -141,7 +141,7 @@ class Tags:
                 await self._store.put(keys.tag(repository, tag), b"", condition=IfMatch(state.etag))
             except PreconditionFailed:
                 continue  # It has just moved; look again.
-            await self._store.delete(keys.tagged(repository, state.tagged.digest, tag))
+            # The way back stays: a push that sets the tag again right now has perhaps written it already.
             return True
 
     async def of(self, repository: Repository, digest: Digest) -> list[Tag]:

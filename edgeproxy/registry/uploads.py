@@ -31,6 +31,8 @@ MAX_SEGMENTS: Final = 10_000
 _CONCURRENCY: Final = 16
 _STATE_BYTES: Final = 4096
 
+_Commit = tuple[str, Digest]
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -69,7 +71,7 @@ class Uploads:
         self._receiver = receiver
         self._clock = clock
         self._name = name
-        self._commits: dict[str, asyncio.Task[None]] = {}
+        self._commits: dict[_Commit, asyncio.Task[None]] = {}
         # Sessions cancelled here before anything was written; the bucket knows nothing of them.
         self._cancelled: dict[str, None] = {}
 
@@ -124,7 +126,7 @@ class Uploads:
             raise BlobUploadInvalid(f"an upload has at most {MAX_SEGMENTS} chunks; send larger ones")
         name = self._name()
         key = keys.segment(session.upload, name)
-        received = await self._receiver.receive(key, body, session.algorithm, _accept)
+        received = await self._receiver.receive(key, body, session.algorithm, _accept, before=session.offset)
         if not received.size:
             await self._store.delete(key)
             return session
@@ -180,11 +182,13 @@ class Uploads:
         elif session.sequence == 0:
             await self.store_whole(repository, digest, body)
             return
-        commit = self._commits.get(session.upload)
+        # Only the same commit is joined: another digest of the same session has its own answer.
+        key = (session.upload, digest)
+        commit = self._commits.get(key)
         if commit is None:
             commit = asyncio.create_task(self._commit(repository, session, digest, body))
-            self._commits[session.upload] = commit
-            commit.add_done_callback(lambda done: self._forget_commit(session.upload, done))
+            self._commits[key] = commit
+            commit.add_done_callback(lambda done: self._forget_commit(key, done))
         await asyncio.wait([commit])
         commit.result()
 
@@ -310,8 +314,8 @@ class Uploads:
         await asyncio.gather(*map(one, states))
         await asyncio.gather(*(one(key) for key in found if key not in states))
 
-    def _forget_commit(self, upload: str, done: asyncio.Task[None]) -> None:
-        self._commits.pop(upload, None)
+    def _forget_commit(self, key: _Commit, done: asyncio.Task[None]) -> None:
+        self._commits.pop(key, None)
         if not done.cancelled():
             done.exception()
 

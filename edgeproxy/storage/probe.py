@@ -238,7 +238,8 @@ class _Trial:
         await self._compare(self._copying, self._key("copied"))
 
     async def _presigned(self) -> None:
-        status, body = await self._get((await self._presigner.presign(self._key("created"), 60)).url)
+        await self._store.put(self._key("fetched"), _SMALL)
+        status, body = await self._get((await self._presigner.presign(self._key("fetched"), 60)).url)
         if status != 200 or body != _SMALL:
             raise _Problem(
                 f"a presigned URL answers {status}, not the object: look at EDGEPROXY_STORE_PUBLIC_ENDPOINT and the region, "
@@ -246,10 +247,10 @@ class _Trial:
             )
 
     async def _forged(self) -> None:
-        url = (await self._presigner.presign(self._key("created"), 60)).url
+        url = (await self._presigner.presign(self._key("fetched"), 60)).url
         # The last character of a signature in base64 has spare bits; the one before it has none.
         altered = f"{url[:-2]}{'0' if url[-2] != '0' else '1'}{url[-1]}"
-        other = url.replace("/created?", "/replaced?", 1)
+        other = url.replace("/fetched?", "/replaced?", 1)
         for forged, what in (
             (altered, "an altered signature"),
             (other, "another object's name"),
@@ -260,7 +261,7 @@ class _Trial:
                 raise _Problem(f"a URL with {what} is answered with {status} instead of 403, so {_FORGED}")
 
     async def _expired(self) -> None:
-        url = (await self._presigner.presign(self._key("created"), 1)).url
+        url = (await self._presigner.presign(self._key("fetched"), 1)).url
         status = 0
         for _ in range(_EXPIRY_TRIES):
             await self._sleep(2)

@@ -59,7 +59,7 @@ async def send_answer(answer: Answer, body: RequestBody, send: Send, always: Map
     """Send an answer, with the headers that every answer has, and leave nothing unread behind it."""
     length = len(answer.body) if answer.length is None else answer.length
     headers = {**always, **answer.headers}
-    if answer.status != 204:
+    if answer.status not in {204, 304}:
         headers["Content-Length"] = str(length)
     await send(
         {

@@ -79,7 +79,7 @@ class RequestBody:
             async with asyncio.timeout(DRAIN_SECONDS):
                 while not self.finished and dropped < DRAIN_BYTES:
                     dropped += len(await self._next(DRAIN_SECONDS))
-        except (TimeoutError, RequestTimeout, ClientGone):
+        except (TimeoutError, RegistryError, ClientGone):
             return False
         return self.finished
 

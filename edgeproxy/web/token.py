@@ -27,7 +27,7 @@ from edgeproxy.access.exchange import (
     read_query,
 )
 from edgeproxy.access.policy import Policy
-from edgeproxy.access.refusals import TokenReason, TokenRefused
+from edgeproxy.access.refusals import TokenRefused
 from edgeproxy.access.signing import ALGORITHM, SigningKeys
 from edgeproxy.access.tokens import Verifier
 from edgeproxy.oci.errors import BadRequest, RegistryError, RequestTimeout, Unauthorized
@@ -103,10 +103,10 @@ class _Endpoints:
             unauthorized = Unauthorized(f"{refused.message} (request {told.id})")
             return self._refusal(told, unauthorized, refused.reason, refused.detail)
         except RegistryError as error:
-            return self._refusal(told, error, TokenReason.CREDENTIAL, error.message)
+            return self._refusal(told, error, "bad_request", error.message)
         except TimeoutError:
             late = RequestTimeout("the request took too long; try again")
-            return self._refusal(told, late, TokenReason.CREDENTIAL, late.message)
+            return self._refusal(told, late, "timeout", late.message)
         except ClientDisconnect:
             return Response(status_code=400)
 
@@ -128,7 +128,7 @@ class _Endpoints:
         service.audit(told.event(200, issued=issued))
         return _json(_answer(issued, told.request.grant), headers={"X-Request-Id": told.id})
 
-    def _refusal(self, told: _Told, error: RegistryError, reason: TokenReason, detail: str) -> Response:
+    def _refusal(self, told: _Told, error: RegistryError, reason: str, detail: str) -> Response:
         self._service.audit(told.event(error.status, reason=reason, detail=detail))
         item = {"code": error.code, "message": error.message}
         body: dict[str, Any] = {"errors": [item]}
