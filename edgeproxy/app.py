@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import secrets
 import time
@@ -11,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import uvloop
 from starlette.applications import Starlette
@@ -26,7 +27,7 @@ from edgeproxy.audit import AuditLog, sinks_of
 from edgeproxy.config import STORED_POLICY, FileStore, Settings
 from edgeproxy.logs import set_up_logs
 from edgeproxy.registry.service import Registry, make_registry
-from edgeproxy.reload import CurrentPolicy, Document, DocumentUnreadable, FileDocument, StoredDocument
+from edgeproxy.reload import CurrentPolicy, Document, DocumentUnreadable, FileDocument, StoredDocument, watch_keys
 from edgeproxy.serving import Site, on_signals, serve_sites
 from edgeproxy.storage import Presigner, Store
 from edgeproxy.storage.probe import startup_problems
@@ -41,8 +42,6 @@ from edgeproxy.web.token import TokenService, token_routes
 from edgeproxy.workers import run_workers
 
 _log = logging.getLogger(__name__)
-
-KEYS_POLL_SECONDS: Final = 5.0
 
 
 class StartError(Exception):
@@ -118,7 +117,8 @@ def serve(settings: Settings, beside: Site | None = None) -> int:
     if settings.workers == 1:
         work(binds)
         return 0
-    return run_workers(settings.workers, binds, work, StartError)
+    # Granian binds by itself, in each process, with SO_REUSEPORT.
+    return run_workers(settings.workers, binds, work, StartError, bind=settings.server == "hypercorn")
 
 
 async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> None:
@@ -141,13 +141,13 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> Non
             max_blob_bytes=settings.max_blob_bytes,
         )
         stack.push_async_callback(registry.uploads.wait_for_commits)
-        for forever in (policy.watch(), _watch_keys(keys)):
+        for forever in (policy.watch(), watch_keys(keys)):
             stack.callback(asyncio.create_task(forever).cancel)
         issuer_keys = IssuerKeys(_fetch, time.time)
         stack.push_async_callback(issuer_keys.close)
         access = _access(settings, policy, keys, issuer_keys, record)
         stop = asyncio.Event()
-        on_signals(stop, _reload(audit, policy))
+        on_signals(stop, audit.reopen, policy.refresh_soon)
         _log.info(
             "serving %s on %s, objects in %s handed out from %s, policy %s",
             settings.public_url,
@@ -156,7 +156,8 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> Non
             settings.store_public_endpoint,
             policy().version[:12],
         )
-        await serve_sites([*_sites(settings, binds, backend, registry, access, record), *besides], stop)
+        sites = [*_sites(settings, binds, backend, registry, access, record), *besides]
+        await serve_sites(sites, stop, settings.server)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +167,13 @@ class AccessControl:
     policy: CurrentPolicy
     gate: Gate
     tokens: TokenService
+    make_id: Callable[[], str]
 
 
 def _access(
     settings: Settings, policy: CurrentPolicy, keys: SigningKeys, issuer_keys: IssuerKeys, record: Record
 ) -> AccessControl:
+    make_id = RequestIds(secrets.token_hex(5))
     verifier = Verifier(issuer_keys)
     bearers = Bearers(keys, settings.public_url, secrets.token_bytes)
     credentials = Credentials(verifier, bearers)
@@ -186,10 +189,10 @@ def _access(
         public_url=settings.public_url,
         token_seconds=settings.token_seconds,
         clock=time.time,
-        make_id=_request_id,
+        make_id=make_id,
         audit=record.token,
     )
-    return AccessControl(policy, Gate(policy, authenticate, time.time, settings.public_url), tokens)
+    return AccessControl(policy, Gate(policy, authenticate, time.time, settings.public_url), tokens, make_id)
 
 
 def _sites(
@@ -202,7 +205,7 @@ def _sites(
         Delivery(redirect=settings.deliver == "redirect", seconds=settings.redirect_seconds),
         max_manifest_bytes=settings.max_manifest_bytes,
         record=record,
-        make_id=_request_id,
+        make_id=access.make_id,
     )
     probes = Probes(
         {
@@ -213,7 +216,7 @@ def _sites(
     )
     sites = [
         Site(
-            Front(endpoint, Starlette(routes=[*token_routes(access.tokens), *probes.probe_routes]), _request_id),
+            Front(endpoint, Starlette(routes=[*token_routes(access.tokens), *probes.probe_routes]), access.make_id),
             binds.registry,
         )
     ]
@@ -222,19 +225,6 @@ def _sites(
     if binds.operations:
         sites.append(Site(Starlette(routes=probes.all_routes), binds.operations))
     return sites
-
-
-def _reload(audit: AuditLog, policy: CurrentPolicy) -> Callable[[], None]:
-    """Say what SIGHUP does: the audit's files are opened anew, and a changed policy is in force without a wait."""
-    refreshing: set[asyncio.Task[None]] = set()
-
-    def reload() -> None:
-        audit.reopen()
-        task = asyncio.create_task(policy.refresh())
-        refreshing.add(task)
-        task.add_done_callback(refreshing.discard)
-
-    return reload
 
 
 async def _start(policy: CurrentPolicy, store: Store) -> None:
@@ -253,17 +243,6 @@ def _signing_keys(settings: Settings) -> SigningKeys:
         return SigningKeys.load(settings.signing_keys)
     except SigningKeyError as error:
         raise StartError(f"EDGEPROXY_SIGNING_KEYS: {error}") from None
-
-
-async def _watch_keys(keys: SigningKeys) -> None:
-    """Take new signing keys into use, and let retired ones go, with no signal needed."""
-    while True:
-        await asyncio.sleep(KEYS_POLL_SECONDS)
-        try:
-            if await asyncio.to_thread(keys.reload):
-                _log.info("signing keys: %s", ", ".join(key.kid for key in keys.listing()))
-        except SigningKeyError as error:
-            _log.error("the changed signing keys are not usable, the old ones stay in force: %s", error)
 
 
 def _document(settings: Settings, store: Store) -> Document:
@@ -301,5 +280,13 @@ async def _fetch(url: str, ca: bytes | None) -> bytes:
     return await fetch(url, ca)
 
 
-def _request_id() -> str:
-    return secrets.token_hex(8)
+class RequestIds:
+    """Makes request ids: a number after what tells this process from all others. No system call each, as random ones would need."""
+
+    def __init__(self, process: str) -> None:
+        self._process = process
+        self._numbers = itertools.count(1)
+
+    def __call__(self) -> str:
+        """Make an id that no other request has."""
+        return f"{self._process}-{next(self._numbers):x}"

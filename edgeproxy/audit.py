@@ -89,7 +89,9 @@ class AuditLog:
 
     def __init__(self, sinks: Sequence[Sink], queue_events: int = QUEUE_EVENTS) -> None:
         self._sinks = sinks
-        self._queue: queue.Queue[Mapping[str, Any] | None] = queue.Queue(queue_events)
+        # The simple queue takes no lock that a thread which writes could hold; its bound is kept here.
+        self._queue: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
+        self._limit = queue_events
         self._reopen = threading.Event()
         self.dropped = 0
         self.written = 0
@@ -98,9 +100,9 @@ class AuditLog:
 
     def emit(self, event: Mapping[str, Any]) -> None:
         """Hand over an event; never blocks. Keys without a value (None) are left out of the line."""
-        try:
-            self._queue.put_nowait(event)
-        except queue.Full:
+        if self._queue.qsize() < self._limit:
+            self._queue.put(event)
+        else:
             self.dropped += 1
 
     def reopen(self) -> None:

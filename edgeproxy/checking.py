@@ -123,7 +123,9 @@ async def _served(settings: Settings, backend: Backend) -> AsyncIterator[None]:
         yield
         return
     stop = asyncio.Event()
-    server = asyncio.ensure_future(serve_sites([Site(backend.served, settings.store_bind_addresses)], stop))
+    server = asyncio.ensure_future(
+        serve_sites([Site(backend.served, settings.store_bind_addresses)], stop, settings.server)
+    )
     try:
         # A server's own start can only be polled; whether it answers is what is checked next.
         for _ in range(_CONNECTS):

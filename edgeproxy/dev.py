@@ -25,60 +25,59 @@ ISSUER_KEYS_FOLDER: Final = "issuer-keys"
 
 STARTER_POLICY: Final = """\
 # Who may do what in this registry. A change takes effect within seconds, with no restart.
-#   edgeproxy policy lint FILE                          finds what is unsafe or dead
-#   edgeproxy policy explain FILE REPOSITORY ACTION     says who may, and why
-#   edgeproxy policy test FILE                          runs the expectations at the end
+#
+# edgeproxy policy lint FILE                         finds what is unsafe or dead
+# edgeproxy policy explain FILE REPOSITORY ACTION    says who may, and why
+# edgeproxy policy test FILE                         runs the expectations at the end
 version: 1
-
-# Whose tokens are believed. There are no users and no passwords here: a caller is what a token of one of these says.
-issuers:
-  dev:                              # runs inside 'edgeproxy dev'; 'edgeproxy dev-token' prints its tokens
-    url: http://127.0.0.1:5002      # 'edgeproxy dev' listens here, whatever its --port
-    audiences: ["localhost:5000"]   # a token must be meant for this registry
-  #github:
-  #  url: https://token.actions.githubusercontent.com
-  #  audiences: [registry.example.com]
 
 # Everyone who reaches the registry, with no credential at all. More than `pull` is only possible because
 # 'edgeproxy dev' listens on this machine alone: anywhere else such a document is refused.
 public:
   - {repositories: ["**"], except: ["private/**"], actions: [pull, push, delete, catalog]}
 
-# What the claims of a verified token allow. Every claim under `match` must fit; a caller gets all rules that match.
-rules:
-  - name: acme-app-pushes           # edgeproxy dev-token --claim repository=acme/app
-    issuer: dev
-    match: {repository: acme/app}
-    allow:
-      - {repositories: ["private/app", "private/app/**"], actions: [pull, push]}
-  - name: on-call                   # edgeproxy dev-token --claim groups=oncall
-    issuer: dev
-    match: {groups: [oncall, admins]}   # any of these; if the claim is a list, any of its elements
-    allow:
-      - {repositories: ["private/**"], actions: [pull, push, delete, catalog]}
-  #- name: main-branch-pushes-app
-  #  issuer: github
-  #  match: {repository_id: "81234567", ref: refs/heads/main}
-  #  allow:
-  #    - {repositories: [acme/app, "acme/app/**"], actions: [pull, push]}
-  #  token_seconds: 3600            # as long as the longest push takes
-
+# There are no users and no passwords: a caller is what a token of an issuer listed here says, and rules say what that
+# allows. To try it, take the `#` off every line that has no blank after it, or two:
+# sed -i.bak -E 's/^#([a-z]|  )/\\1/' FILE
+#
+# From then on a client without a credential is asked for one first; docker, podman and the others go on all the same.
+#
+#issuers:
+#  dev:                              # runs inside 'edgeproxy dev', and 'edgeproxy dev-token' prints its tokens
+#    url: http://127.0.0.1:5002
+#    audiences: ["localhost:5000"]   # a token must be meant for this registry
+#
+# Every claim under `match` must fit; a caller gets what all rules that match allow. For GitHub Actions, GitLab and
+# Kubernetes there are `github:`, `gitlab:` and `kubernetes:` in place of `match:`.
+#rules:
+#  - name: acme-app-pushes           # edgeproxy dev-token --claim repository=acme/app
+#    issuer: dev
+#    match: {repository: acme/app}
+#    allow:
+#      - {repositories: ["private/app", "private/app/**"], actions: [pull, push]}
+#    token_seconds: 3600             # as long as the longest push takes, whenever the token ends
+#  - name: on-call                   # edgeproxy dev-token --claim groups=oncall
+#    issuer: dev
+#    match: {groups: [oncall, admins]}   # any of these; where the claim is a list, any of its elements
+#    allow:
+#      - {repositories: ["private/**"], actions: [pull, push, delete, catalog]}
+#
 # Beats every rule, and `public`.
-deny:
-  - name: nobody-deletes-releases
-    repositories: ["private/releases/**"]
-    actions: [delete]
-
+#deny:
+#  - name: nobody-deletes-releases
+#    repositories: ["private/releases/**"]
+#    actions: [delete]
+#
 # May be created, never moved or deleted.
-tags:
-  - {repositories: ["private/**"], tags: ["v*"], immutable: true}
+#tags:
+#  - {repositories: ["private/**"], tags: ["v*"], immutable: true}
 
 tests:
   - {repository: hello, action: push, expect: allow}
   - {repository: private/app, action: pull, expect: deny}
-  - {issuer: dev, claims: {repository: acme/app}, repository: private/app, action: push, expect: allow}
-  - {issuer: dev, claims: {repository: acme/other}, repository: private/app, action: push, expect: deny}
-  - {issuer: dev, claims: {groups: [oncall]}, repository: private/releases/app, action: delete, expect: deny}
+#  - {issuer: dev, claims: {repository: acme/app}, repository: private/app, action: push, expect: allow}
+#  - {issuer: dev, claims: {repository: acme/other}, repository: private/app, action: push, expect: deny}
+#  - {issuer: dev, claims: {groups: [oncall]}, repository: private/releases/app, action: delete, expect: deny}
 """
 
 
@@ -112,7 +111,9 @@ def prepare(data: Path, registry: str = "localhost:5000", issuer_port: int = 500
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_new(data / ".gitignore", "*\n")
-        policy = STARTER_POLICY.replace("localhost:5000", registry).replace("127.0.0.1:5002", f"127.0.0.1:{issuer_port}")
+        policy = STARTER_POLICY.replace("localhost:5000", registry).replace(
+            "127.0.0.1:5002", f"127.0.0.1:{issuer_port}"
+        )
         _write_new(data / POLICY_FILE, policy)
         for folder in (KEYS_FOLDER, ISSUER_KEYS_FOLDER):
             if not [*(data / folder).glob("*.pem")]:
@@ -172,23 +173,27 @@ def issuer_of(settings: Settings) -> DevIssuer:
 
 
 def issuer_site(settings: Settings, data: Path) -> Site | None:
-    """Give what `dev` serves besides the registry: its issuer, if the policy lists it.
+    """Give what `dev` serves besides the registry: its issuer, at the port that the policy or else the starter policy names.
+
+    It runs also while the policy does not list it, so that adding it there needs no restart; then, if the port is taken, not.
 
     Raises:
-        DevError: its port is taken, or its keys are not usable.
+        DevError: the port that the policy names is taken, or its keys are not usable.
 
     """
     try:
-        issuer = issuer_of(settings)
+        issuer, is_listed = issuer_of(settings), True
     except DevError:
-        return None
+        issuer, is_listed = DevIssuer(f"http://127.0.0.1:{issuer_port(settings)}", settings.token_service), False
     ours = (*settings.bind_addresses, *settings.store_bind_addresses, *settings.operations_bind_addresses)
-    if f"127.0.0.1:{issuer.port}" in ours or not issuer.is_free():
+    if f"127.0.0.1:{issuer.port}" not in ours and issuer.is_free():
+        return dev_issuer.site(issuer, issuer_keys(data))
+    if is_listed:
         raise DevError(
             f"{settings.policy}: issuer `{dev_issuer.NAME}` is at {issuer.url}, but that port is taken: "
             "stop what listens there, or write another port"
         )
-    return dev_issuer.site(issuer, issuer_keys(data))
+    return None
 
 
 def issuer_keys(data: Path) -> SigningKeys:

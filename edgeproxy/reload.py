@@ -1,4 +1,4 @@
-"""The policy while it serves: read at the start, and again whenever the document changes, with no signal needed.
+"""The policy and the signing keys while they serve: read at the start, and again whenever they change, with no signal needed.
 
 A broken new document keeps the old one and raises an alarm (log, /readyz, /metrics). A narrowed policy binds tokens that are out already,
 as every request asks the current policy.
@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from edgeproxy.access.policy import Policy, PolicyError
+from edgeproxy.access.signing import SigningKeyError, SigningKeys
 from edgeproxy.storage import NotFound, Store, StoreError, keys
 
 POLL_SECONDS: Final = 2.0
+KEYS_POLL_SECONDS: Final = 5.0
 MAX_DOCUMENT_BYTES: Final = 1024 * 1024
 
 _log = logging.getLogger(__name__)
@@ -123,6 +125,7 @@ class CurrentPolicy:
         self._loaded: Loaded | None = None
         self._tried = ""
         self._refreshing = asyncio.Lock()
+        self._soon: set[asyncio.Task[None]] = set()
         self.problem = ""
 
     async def start(self) -> None:
@@ -159,6 +162,12 @@ class CurrentPolicy:
         async with self._refreshing:
             await self._refresh()
 
+    def refresh_soon(self) -> None:
+        """Do the same without a wait; for a signal."""
+        task = asyncio.create_task(self.refresh())
+        self._soon.add(task)
+        task.add_done_callback(self._soon.discard)
+
     async def _refresh(self) -> None:
         try:
             mark = await self._document.mark()
@@ -183,6 +192,17 @@ class CurrentPolicy:
         if problem != self.problem:
             _log.error("the changed policy is not usable, the old one stays in force: %s", problem)
         self.problem = problem
+
+
+async def watch_keys(keys: SigningKeys) -> None:
+    """Take new signing keys into use, and let retired ones go, with no signal needed."""
+    while True:
+        await asyncio.sleep(KEYS_POLL_SECONDS)
+        try:
+            if await asyncio.to_thread(keys.reload):
+                _log.info("signing keys: %s", ", ".join(key.kid for key in keys.listing()))
+        except SigningKeyError as error:
+            _log.error("the changed signing keys are not usable, the old ones stay in force: %s", error)
 
 
 def _unreadable(name: str, error: OSError) -> DocumentUnreadable:

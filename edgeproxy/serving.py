@@ -1,4 +1,4 @@
-"""Running ASGI applications under a server: binds, limits, a graceful stop. The only module that imports hypercorn."""
+"""Running ASGI applications under a server: binds, limits, a graceful stop. Knows hypercorn; `serving_granian` knows granian."""
 
 from __future__ import annotations
 
@@ -50,12 +50,9 @@ def configure(site: Site) -> Config:
     return config
 
 
-async def serve_sites(sites: Sequence[Site], stop: asyncio.Event) -> None:
-    """Serve until `stop` is set, then finish what runs."""
-    tasks = [
-        asyncio.ensure_future(serve(site.app, configure(site), shutdown_trigger=stop.wait, mode="asgi"))
-        for site in sites
-    ]
+async def serve_sites(sites: Sequence[Site], stop: asyncio.Event, server: str) -> None:
+    """Serve with `hypercorn` or `granian` until `stop` is set, then finish what runs."""
+    tasks = [asyncio.ensure_future(_serve(site, stop, server)) for site in sites]
     try:
         done, _ = await asyncio.wait([*tasks, asyncio.ensure_future(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -69,8 +66,23 @@ async def serve_sites(sites: Sequence[Site], stop: asyncio.Event) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def on_signals(stop: asyncio.Event, reload: Callable[[], None]) -> None:
+async def _serve(site: Site, stop: asyncio.Event, server: str) -> None:
+    if server == "granian":
+        # An extra: it may not be installed.
+        from edgeproxy.serving_granian import serve_granian  # noqa: PLC0415
+
+        await serve_granian(site.app, site.binds, stop)
+    else:
+        await serve(site.app, configure(site), shutdown_trigger=stop.wait, mode="asgi")
+
+
+def on_signals(stop: asyncio.Event, *reloads: Callable[[], None]) -> None:
     """Stop on SIGTERM and SIGINT, reload on SIGHUP."""
+
+    def reload() -> None:
+        for call in reloads:
+            call()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

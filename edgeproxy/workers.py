@@ -24,14 +24,18 @@ _log = logging.getLogger(__name__)
 Binds = TypeVar("Binds", bound=Any)
 
 
-def run_workers(number: int, binds: Binds, work: Callable[[Binds], None], refusal: type[Exception]) -> int:
+def run_workers(
+    number: int, binds: Binds, work: Callable[[Binds], None], refusal: type[Exception], *, bind: bool
+) -> int:
     """Run `work` in so many processes until told to stop; the exit code of the parent.
 
     `refusal` is what `work` raises if it cannot start for a reason that people have to mend: then all stop, with exit code 2. `binds` is a
-    frozen value of tuples of addresses; workers get the same with `fd://` addresses of sockets that are bound already.
+    frozen value of tuples of addresses; with `bind`, workers get the same with `fd://` addresses of sockets that are bound already.
     """
     held: list[Any] = []
-    inherited = replace(binds, **{item.name: _bind(getattr(binds, item.name), held) for item in fields(binds)})
+    inherited = binds
+    if bind:
+        inherited = replace(binds, **{item.name: _bind(getattr(binds, item.name), held) for item in fields(binds)})
     return _Parent(number, lambda: work(inherited), refusal).run()
 
 

@@ -146,7 +146,9 @@ def _grammar(linted: Linted) -> Iterator[Finding]:
 def _globs(source: Source) -> Iterator[tuple[Path, str]]:
     value = source.value
     for path in source.lines:
-        lists = path[-2:-1] in (("repositories",), ("except",), ("hide",)) or (path[-2:-1] == ("tags",) and len(path) == 4)
+        lists = path[-2:-1] in (("repositories",), ("except",), ("hide",)) or (
+            path[-2:-1] == ("tags",) and len(path) == 4
+        )
         if lists and path[0] in ("rules", "deny", "public", "hide", "tags") and isinstance(path[-1], int):
             node = value
             for step in path:

@@ -101,7 +101,9 @@ class Policy:
         if deny is not None:
             return Denial(Reason.DENY_RULE, deny.name, None, self._hides(access), inf)
         name = access.repository.name
-        public = any(access.action in entry.actions and not entry.excepts(name) for entry in self._public.matching(name))
+        public = any(
+            access.action in entry.actions and not entry.excepts(name) for entry in self._public.matching(name)
+        )
         if caller is not None:
             return self._decided(caller, access, now, public=public)
         if public:

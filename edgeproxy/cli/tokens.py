@@ -65,7 +65,7 @@ def _claims(given: list[str]) -> dict[str, Any]:
         if not name or not equals:
             fail(f"--claim {text!r} is not NAME=VALUE", WRONG)
         if name in claims:
-            fail(f"--claim {name} is given twice; a list is written --claim '{name}=[\"one\", \"two\"]'", WRONG)
+            fail(f'--claim {name} is given twice; a list is written --claim \'{name}=["one", "two"]\'', WRONG)
         claims[name] = _value(value)
     return claims
 

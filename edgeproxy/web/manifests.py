@@ -53,9 +53,12 @@ class ManifestEndpoints:
             # What is under a digest never changes, but whether this caller may have it does: no shared cache.
             "Cache-Control": "private, no-cache" if by_tag else "private, max-age=31536000, immutable",
         }
-        facts |= {"digest": str(digest), "media_type": manifest.media_type, "bytes": len(manifest.content)}
+        facts |= {"digest": str(digest), "media_type": manifest.media_type}
         if _matches(exchange.head.first(b"if-none-match"), etag):
             return Answer(304, headers, facts=facts)
+        # Bytes are those that leave: a line without them tells of a look.
+        if not operation.head:
+            facts["bytes"] = len(manifest.content)
         return Answer(200, headers, manifest.content, facts=facts)
 
     async def put(self, operation: PutManifest, exchange: Exchange) -> Answer:
