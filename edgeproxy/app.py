@@ -11,28 +11,26 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import uvloop
-from starlette.applications import Starlette
 
 from edgeproxy.access.bearers import Bearers
 from edgeproxy.access.credentials import Authenticated, Credentials
 from edgeproxy.access.issuers import IssuerKeys
-from edgeproxy.access.policy import Policy, PolicyError, load_policy
+from edgeproxy.access.policy import Policy, PolicyError
 from edgeproxy.access.signing import SigningKeyError, SigningKeys
 from edgeproxy.access.tokens import Verifier
 from edgeproxy.audit import AuditLog, sinks_of
-from edgeproxy.config import STORED_POLICY, FileStore, Settings
+from edgeproxy.config import FileStore, Settings
 from edgeproxy.logs import set_up_logs
 from edgeproxy.registry.service import Registry, make_registry
-from edgeproxy.reload import CurrentPolicy, Document, DocumentUnreadable, FileDocument, StoredDocument, watch_keys
+from edgeproxy.reload import CurrentPolicy, DocumentUnreadable, compile_policy, policy_document, watch_keys
 from edgeproxy.serving import Site, on_signals, serve_sites
 from edgeproxy.storage import Presigner, Store
 from edgeproxy.storage.probe import startup_problems
 from edgeproxy.web.blobs import Delivery
-from edgeproxy.web.front import Front
+from edgeproxy.web.front import Front, routed
 from edgeproxy.web.gate import Gate
 from edgeproxy.web.heads import Head
 from edgeproxy.web.operations import Health, Probes, make_metrics
@@ -129,7 +127,10 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> Non
         stack.callback(audit.close)
         record = Record(audit, time.time, lambda: policy().version)
         policy = CurrentPolicy(
-            _document(settings, backend.store), _loader(settings), time.time, changed=record.policy_changed
+            policy_document(settings, backend.store),
+            functools.partial(compile_policy, settings),
+            time.time,
+            changed=record.policy_changed,
         )
         await _start(policy, backend.store)
         registry = make_registry(
@@ -202,7 +203,7 @@ def _sites(
         registry,
         access.gate,
         backend.presigner,
-        Delivery(redirect=settings.deliver == "redirect", seconds=settings.redirect_seconds),
+        Delivery(settings.deliver, settings.redirect_seconds, may_redirect=settings.may_redirect),
         max_manifest_bytes=settings.max_manifest_bytes,
         record=record,
         make_id=access.make_id,
@@ -216,14 +217,14 @@ def _sites(
     )
     sites = [
         Site(
-            Front(endpoint, Starlette(routes=[*token_routes(access.tokens), *probes.probe_routes]), access.make_id),
+            Front(endpoint, routed([*token_routes(access.tokens), *probes.probe_routes]), access.make_id),
             binds.registry,
         )
     ]
     if backend.served is not None:
         sites.append(Site(backend.served, binds.store))
     if binds.operations:
-        sites.append(Site(Starlette(routes=probes.all_routes), binds.operations))
+        sites.append(Site(routed(probes.all_routes), binds.operations))
     return sites
 
 
@@ -243,25 +244,6 @@ def _signing_keys(settings: Settings) -> SigningKeys:
         return SigningKeys.load(settings.signing_keys)
     except SigningKeyError as error:
         raise StartError(f"EDGEPROXY_SIGNING_KEYS: {error}") from None
-
-
-def _document(settings: Settings, store: Store) -> Document:
-    return StoredDocument(store) if settings.policy == STORED_POLICY else FileDocument(Path(settings.policy))
-
-
-def _loader(settings: Settings) -> Callable[[bytes], Policy]:
-    folder = Path(settings.policy).parent
-
-    def load(text: bytes) -> Policy:
-        return load_policy(
-            text,
-            source=settings.policy,
-            loopback=settings.loopback,
-            now=time.time(),
-            files=lambda name: (folder / name).read_bytes(),
-        )
-
-    return load
 
 
 async def _policy_health(policy: CurrentPolicy) -> Health:

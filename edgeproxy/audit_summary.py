@@ -11,7 +11,7 @@ import orjson
 MAX_LINE_BYTES: Final = 1024 * 1024
 """A longer line is none of ours."""
 MAX_ROWS: Final = 100_000
-"""Rows kept apart. What comes later is counted for its caller without the repository, or else in one row for all the rest."""
+"""Rows kept apart; callers and repositories that appear later are counted in one row for all of them."""
 SHOWN_PLACES: Final = 5
 REST: Final = "(others)"
 
@@ -108,14 +108,13 @@ class Summary:
             self._row(event).pushes += 1
         elif kind == "delete" and allowed:
             self._row(event).deletes += 1
-        elif event.get("outcome") == "denied":
+        elif event.get("outcome") == "denied" and not _is_challenge(event):
             self._row(event).denials += 1
 
     def _row(self, event: dict[str, Any]) -> Counted:
         key = Key(*(_text(event, name) for name in ("issuer", "subject", "repository")))
         if key not in self._rows and len(self._rows) >= MAX_ROWS:
-            key = Key(key.issuer, key.subject, REST)
-            key = key if key in self._rows else Key(REST, REST, REST)
+            key = Key(REST, REST, REST)
         return self._rows.setdefault(key, Counted())
 
 
@@ -136,6 +135,13 @@ def _event(line: bytes | None) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
+
+
+def _is_challenge(event: dict[str, Any]) -> bool:
+    """Tell whether a ping without a credential was answered with the question for one, which refuses nothing."""
+    return (
+        event["event"] == "denied" and "repository" not in event and _text(event, "reason").startswith("UNAUTHORIZED:")
+    )
 
 
 def _text(event: dict[str, Any], name: str) -> str:

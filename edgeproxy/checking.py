@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
 
-from edgeproxy.access.policy import PolicyError, load_policy
+from edgeproxy.access.policy import PolicyError
 from edgeproxy.access.signing import SigningKeyError, SigningKeys
 from edgeproxy.app import Backend, open_backend
-from edgeproxy.config import STORED_POLICY, FileStore, Settings
+from edgeproxy.config import FileStore, Settings
+from edgeproxy.reload import DocumentUnreadable, compile_policy, policy_document
 from edgeproxy.serving import Site, serve_sites
-from edgeproxy.storage import MIN_PART_BYTES, Store, StoreError, keys
+from edgeproxy.storage import MIN_PART_BYTES, Store, StoreError
 from edgeproxy.storage.probe import CheckResult, Unreachable, layout_problem, probe
 
-_POLICY_BYTES: Final = 1024 * 1024
 _ANSWER_BYTES: Final = 64 * 1024
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=20)
 _CONNECTS: Final = 200
@@ -51,27 +49,11 @@ def _signing_keys(settings: Settings) -> CheckResult:
 
 
 async def _policy(settings: Settings, store: Store) -> CheckResult:
-    folder = Path(settings.policy).parent
     try:
-        text = await _document(settings, store)
-        load_policy(
-            text,
-            source=settings.policy,
-            loopback=settings.loopback,
-            now=time.time(),
-            files=lambda name: (folder / name).read_bytes(),
-        )
-    except OSError as error:
-        return CheckResult("policy", f"EDGEPROXY_POLICY: {settings.policy}: {error.strerror}")
-    except (PolicyError, StoreError) as error:
+        compile_policy(settings, await policy_document(settings, store).read())
+    except (DocumentUnreadable, PolicyError) as error:
         return CheckResult("policy", f"EDGEPROXY_POLICY: {'; '.join(str(error).splitlines())}")
     return CheckResult("policy", "")
-
-
-async def _document(settings: Settings, store: Store) -> bytes:
-    if settings.policy == STORED_POLICY:
-        return (await store.read(keys.POLICY, _POLICY_BYTES))[1]
-    return await asyncio.to_thread(Path(settings.policy).read_bytes)
 
 
 async def _store(settings: Settings, backend: Backend) -> AsyncIterator[CheckResult]:

@@ -106,6 +106,11 @@ class Settings:
         return _addresses(self.operations_bind)
 
     @property
+    def may_redirect(self) -> bool:
+        """Whether clients may be sent to the store: not where they would show it the token that they show us."""
+        return not is_same_or_under(host_of(self.store_public_endpoint), host_of(self.public_url))
+
+    @property
     def token_realm(self) -> str:
         """URL at which clients get a bearer."""
         return f"{self.public_url}/token"

@@ -11,11 +11,12 @@ from typing import Final
 from urllib.parse import quote
 
 from edgeproxy import dev_issuer
-from edgeproxy.access.policy import Policy, PolicyError, load_policy
+from edgeproxy.access.policy import Policy, PolicyError
 from edgeproxy.access.signing import SigningKeyError, SigningKeys, new_key
 from edgeproxy.addresses import listener
 from edgeproxy.config import STORED_POLICY, Settings
 from edgeproxy.dev_issuer import DevIssuer, NoDevIssuer
+from edgeproxy.reload import compile_policy
 from edgeproxy.serving import Site
 
 DEFAULT_PORT: Final = 5000
@@ -228,13 +229,7 @@ def _policy(settings: Settings) -> Policy | None:
         return None
     path = Path(settings.policy)
     try:
-        return load_policy(
-            path.read_bytes(),
-            source=settings.policy,
-            loopback=settings.loopback,
-            now=time.time(),
-            files=lambda name: (path.parent / name).read_bytes(),
-        )
+        return compile_policy(settings, path.read_bytes())
     except OSError as error:
         raise DevError(f"{path}: {error.strerror}") from None
     except PolicyError as error:

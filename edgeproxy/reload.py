@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from edgeproxy.access.policy import Policy, PolicyError
+from edgeproxy.access.policy import Policy, PolicyError, load_policy
 from edgeproxy.access.signing import SigningKeyError, SigningKeys
+from edgeproxy.config import STORED_POLICY, Settings
 from edgeproxy.storage import NotFound, Store, StoreError, keys
 
 POLL_SECONDS: Final = 2.0
@@ -97,6 +99,28 @@ class StoredDocument:
             raise DocumentUnreadable(f"{self.name}: there is no such object in the bucket") from None
         except StoreError as error:
             raise DocumentUnreadable(f"{self.name}: {error}") from None
+
+
+def policy_document(settings: Settings, store: Store) -> Document:
+    """Find the document that the settings name."""
+    return StoredDocument(store) if settings.policy == STORED_POLICY else FileDocument(Path(settings.policy))
+
+
+def compile_policy(settings: Settings, text: bytes) -> Policy:
+    """Compile a document as this registry would put it in force; files that it names lie beside it.
+
+    Raises:
+        PolicyError: with every problem of the document.
+
+    """
+    folder = Path(settings.policy).parent
+    return load_policy(
+        text,
+        source=settings.policy,
+        loopback=settings.loopback,
+        now=time.time(),
+        files=lambda name: (folder / name).read_bytes(),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ MIN_SECONDS: Final = 60
 MAX_FIELDS: Final = 200
 MAX_SCOPE_CHARACTERS: Final = 4096
 """All repositories of one bearer, which travels in a header."""
+MAX_REPOSITORIES: Final = 100
+"""Of one bearer; the policy is asked about each. A push that mounts from everywhere names a dozen."""
 
 TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105
 ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105
@@ -47,7 +49,7 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A bearer, for whom, and what it may be used for at the moment, in the words of a scope."""
+    """A bearer, for whom, and what it may be used for at the moment, in the words of a scope; "" for GET, which does not tell."""
 
     minted: Minted
     caller: Caller
@@ -118,7 +120,7 @@ def asked(scopes: Iterable[str]) -> frozenset[Repository]:
             found.add(Repository.parse(name))
         except NameInvalid:
             continue
-    if sum(len(repository.name) for repository in found) > MAX_SCOPE_CHARACTERS:
+    if len(found) > MAX_REPOSITORIES or sum(len(repository.name) for repository in found) > MAX_SCOPE_CHARACTERS:
         raise BadRequest("the scope names too many repositories for one token; ask for several tokens")
     return frozenset(found)
 
@@ -135,7 +137,8 @@ async def exchange(
     caller = None if request.token is None else (await verifier.verify(request.token, policy, now)).identity
     seconds = life(caller, request.repositories, policy, token_seconds, now)
     minted = bearers.mint(caller, policy, request.repositories, seconds, now)
-    return Issued(minted, caller, _granted(caller, request.repositories, policy, now))
+    granted = "" if request.grant is None else _granted(caller, request.repositories, policy, now)
+    return Issued(minted, caller, granted)
 
 
 def life(caller: Caller, repositories: frozenset[Repository], policy: Policy, token_seconds: int, now: float) -> int:

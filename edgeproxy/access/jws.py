@@ -145,10 +145,11 @@ class _DuplicateKey(ValueError):
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:
-    if len(dict(pairs)) != len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
-        raise _DuplicateKey(f"duplicate key {quoted(repeated)}")
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise _DuplicateKey(f"duplicate key {quoted(key)}")
+        seen.add(key)
 
 
 # orjson is the strict parser but keeps the last of duplicate keys in silence; this one is asked for those alone.

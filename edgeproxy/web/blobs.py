@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from edgeproxy.oci.errors import BlobUploadInvalid, RangeNotSatisfiable, SizeInvalid
 from edgeproxy.oci.names import Digest, Repository
@@ -37,10 +37,15 @@ _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How bytes reach clients: by presigned URL for so many seconds, or through us."""
+    """How bytes reach clients where no rule says it: by presigned URL for so many `seconds`, or through us.
 
-    redirect: bool
+    `may_redirect` is False where the store's host is the registry's or lies under it: clients would show the store their token, so that no
+    rule may choose it either.
+    """
+
+    default: Literal["redirect", "proxy"]
     seconds: int
+    may_redirect: bool
 
 
 class BlobEndpoints:
@@ -131,7 +136,7 @@ class BlobEndpoints:
 
     def _redirects(self, exchange: Exchange) -> bool:
         chosen = exchange.grant.deliver if exchange.grant is not None else None
-        return chosen == "redirect" if chosen is not None else self._delivery.redirect
+        return self._delivery.may_redirect and (chosen or self._delivery.default) == "redirect"
 
     async def _proxy(
         self, digest: Digest, size: int, wanted: Range | MultiRange | None, headers: dict[str, str], exchange: Exchange

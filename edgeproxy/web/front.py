@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
+
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 
 from edgeproxy.oci.errors import BadRequest, RegistryError
 from edgeproxy.web.answers import Send, refusal, send_answer
@@ -60,6 +63,16 @@ class Front:
             task = asyncio.create_task(body.until_gone())
             self._draining.add(task)
             task.add_done_callback(self._draining.discard)
+
+
+def routed(routes: Sequence[BaseRoute]) -> Starlette:
+    """Make the application behind some routes, for paths as they are written and no others.
+
+    Starlette would redirect `/token/` to `/token`, at the host that the request names in `Host`.
+    """
+    app = Starlette(routes=routes)
+    app.router.redirect_slashes = False
+    return app
 
 
 class _Unread:

@@ -49,7 +49,7 @@ class Gate:
         self._decisions: OrderedDict[tuple[bytes, str, str, Action], tuple[Decision, float]] = OrderedDict()
 
     async def identify(self, head: Head) -> Authenticated:
-        """Find out who asks.
+        """Find out who asks, as far as the policy that is in force by then wants to know.
 
         Raises:
             TokenRefused: a credential was shown that is not believed; `unbelieved` words the answer.
@@ -57,7 +57,12 @@ class Gate:
         """
         if b"authorization" not in head.fields:
             return ANONYMOUS
-        return await self._authenticate(head, self.policy())
+        while True:
+            policy = self.policy()
+            who = await self._authenticate(head, policy)
+            # A policy that came meanwhile may ask for a claim that was not kept; a deny must not miss it.
+            if self.policy() is policy or who.is_known_to(self.policy()):
+                return who
 
     def decide(self, who: Authenticated, access: Access) -> Decision:
         """Ask the current policy, or remember what it said: by token, policy, repository and action."""
@@ -67,6 +72,9 @@ class Gate:
         remembered = self._decisions.get(key)
         if remembered is not None and now < remembered[1]:
             return remembered[0]
+        if not who.is_known_to(policy):
+            # It came while this request was under way, and may refer to what was not kept of the token.
+            return Denial(Reason.EXPIRED, "", None, hidden=False, until=now)
         decision = policy.decide(who.caller, access, now)
         self._decisions[key] = (decision, min(decision.until, now + DECISION_SECONDS))
         self._decisions.move_to_end(key)
