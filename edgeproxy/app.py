@@ -146,6 +146,9 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> Non
             stack.callback(asyncio.create_task(forever).cancel)
         issuer_keys = IssuerKeys(_fetch, time.time)
         stack.push_async_callback(issuer_keys.close)
+        # Not waited for: whether a provider answers says nothing about whether we may serve.
+        warming = asyncio.create_task(issuer_keys.warm(policy().issuers.values()))
+        stack.callback(warming.cancel)
         access = _access(settings, policy, keys, issuer_keys, record)
         stop = asyncio.Event()
         on_signals(stop, audit.reopen, policy.refresh_soon)

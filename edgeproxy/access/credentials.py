@@ -31,14 +31,20 @@ class Authenticated:
     token: bytes
     presented: bool
     names: frozenset[str] | None = field(default=None, repr=False)
+    issuer_url: str = ""
 
     def is_known_to(self, policy: Policy) -> bool:
         """Tell whether a policy may decide about the caller.
 
         The policy may have changed while the credential was looked at. If it now refers to other claims, these may be in
-        the token without being in the caller, and a new deny would miss them: find out again who it is.
+        the token without being in the caller, and a new deny would miss them; if it gives the issuer's name to another
+        issuer, its rules do not mean this caller. Then find out again who it is.
         """
-        return self.caller is None or self.names is None or policy.claims_of(self.caller.issuer) <= self.names
+        if self.caller is None or self.names is None:
+            return True
+        issuer = policy.issuers.get(self.caller.issuer)
+        same = issuer is not None and issuer.url == self.issuer_url
+        return same and policy.claims_of(self.caller.issuer) <= self.names
 
 
 ANONYMOUS: Final = Authenticated(None, None, b"", presented=False)
@@ -89,8 +95,11 @@ class Credentials:
 
 
 def _authenticated(caller: Caller, scope: frozenset[str] | None, token: str, policy: Policy) -> Authenticated:
-    names = None if caller is None else policy.claims_of(caller.issuer)
-    return Authenticated(caller, scope, token_hash(token), presented=True, names=names)
+    hashed = token_hash(token)
+    if caller is None:
+        return Authenticated(None, scope, hashed, presented=True)
+    names, url = policy.claims_of(caller.issuer), policy.issuers[caller.issuer].url
+    return Authenticated(caller, scope, hashed, presented=True, names=names, issuer_url=url)
 
 
 def only(headers: Sequence[bytes]) -> bytes:

@@ -109,6 +109,9 @@ class Verifier:
         claims = unverified.claims
         _check_audience(claims, issuer)
         ends = _check_times(claims, issuer, now)
+        if now >= ends:
+            # Believed by the leeway alone; then the leeway must hold for what follows too, or it would open nothing.
+            ends += LEEWAY_SECONDS
         names = policy.claims_of(issuer.name) | {"iss", "sub"}
         kept = {name: value for name, value in claims.items() if name in names}
         identity = Identity(issuer.name, _subject(claims), kept, ends)

@@ -12,7 +12,7 @@ from typing import Final
 from edgeproxy.access.credentials import ANONYMOUS, Authenticated
 from edgeproxy.access.decisions import Decision, Denial, Grant, Reason
 from edgeproxy.access.policy import Policy
-from edgeproxy.access.refusals import TokenRefused
+from edgeproxy.access.refusals import TokenReason, TokenRefused
 from edgeproxy.oci.errors import Denied, NameUnknown, RegistryError, Unauthorized
 from edgeproxy.oci.names import Repository, Tag
 from edgeproxy.oci.operations import Access, Action
@@ -65,8 +65,15 @@ class Gate:
                 return who
 
     def decide(self, who: Authenticated, access: Access) -> Decision:
-        """Ask the current policy, or remember what it said: by token, policy, repository and action."""
+        """Ask the current policy, or remember what it said: by token, policy, repository and action.
+
+        Raises:
+            TokenRefused: the policy changed since the caller was found out, and cannot decide about what was found.
+
+        """
         policy = self.policy()
+        if not who.is_known_to(policy):
+            raise TokenRefused(TokenReason.OUTDATED, "the policy has changed while this token was looked at; try again")
         now = self._clock()
         key = (who.token, policy.version, access.repository.name, access.action)
         remembered = self._decisions.get(key)

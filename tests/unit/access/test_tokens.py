@@ -483,18 +483,83 @@ def test_durations_are_told_in_words(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-async def test_an_expired_token_says_since_when_and_what_to_do(world: World) -> None:
-    refused = await world.refusal(world.issuer.mint({"exp": NOW - 12 * 60}))
-    assert refused.message == "the token expired 12 minutes ago; get a fresh token and try again"
+# What callers and operators are told: the callers nothing that the policy expects, the operators both sides.
+TOLD: dict[TokenReason, tuple[dict[str, Any], dict[str, Any], str, str]] = {
+    R.ALGORITHM: (
+        {},
+        {"alg": "HS256"},
+        "the token is signed with an algorithm that this registry does not accept",
+        "issuer main, alg 'HS256'",
+    ),
+    R.KEY: (
+        {},
+        {"kid": "two"},
+        "the token is signed with a key that its issuer does not publish for this; get a fresh token",
+        "issuer main has no key 'two' for ES256",
+    ),
+    R.MALFORMED: ({}, {"kid": 1}, "this is not a well-formed token: its kid is not a string", ""),
+    R.HEADER: ({}, {"zip": "DEF"}, "the token has a header field that this registry does not support: zip", ""),
+    R.TYPE: (
+        {},
+        {"typ": "logout+jwt"},
+        "this kind of token is not for signing in; show an ID token or access token of your identity provider",
+        "typ 'logout+jwt'",
+    ),
+    R.ISSUER: (
+        {"iss": "https://evil.example"},
+        {},
+        "this registry does not accept tokens of this issuer; use an identity provider that its operator has listed",
+        "iss 'https://evil.example'",
+    ),
+    R.AUDIENCE: (
+        {"aud": "evil.example"},
+        {},
+        "the token's audience is not this registry; request a token whose audience is this registry's",
+        "issuer main, aud 'evil.example', wanted one of ['registry.example', 'other.example']",
+    ),
+    R.EXPIRED: (
+        {"exp": NOW - 720},
+        {},
+        "the token expired 12 minutes ago; get a fresh token and try again",
+        "",
+    ),
+    R.NOT_YET_VALID: (
+        {"nbf": NOW + 90, "iat": NOW + 40},
+        {},
+        "the token is not valid yet (nbf or iat); check the clock of the machine that issued it",
+        "issuer main, 1 minute too early",
+    ),
+    R.TIMES: ({"nbf": "0"}, {}, "the token's nbf claim is not a number of seconds", "nbf '0'"),
+    R.SUBJECT: ({"sub": ""}, {}, "the token's sub claim is not a non-empty string", "sub ''"),
+    R.TOO_OLD: ({"iat": NOW - 7200}, {}, "the token was issued too long ago; get a fresh token and try again", ""),
+}
 
 
-async def test_a_refusal_tells_the_caller_nothing_that_the_policy_expects(world: World) -> None:
-    refused = await world.refusal(world.issuer.mint({"aud": "evil.example"}))
-    assert (
-        refused.message
-        == "the token's audience is not this registry; request a token whose audience is this registry's"
-    )
-    assert refused.detail == ("issuer main, aud 'evil.example', wanted one of ['registry.example', 'other.example']")
+@pytest.mark.parametrize(("reason", "row"), TOLD.items(), ids=[str(reason) for reason in TOLD])
+async def test_a_refusal_says_what_is_wrong_and_what_to_do(
+    world: World, reason: TokenReason, row: tuple[dict[str, Any], dict[str, Any], str, str]
+) -> None:
+    claims, header, message, detail = row
+    refused = await world.refusal(world.issuer.mint(claims, header=header), policy(issuer="max_token_age: 1h"))
+    assert (refused.reason, refused.message, refused.detail) == (reason, message, detail)
+
+
+async def test_a_refusal_says_which_time_is_missing(world: World) -> None:
+    refused = await world.refusal(world.issuer.mint(without=("exp",)))
+    assert refused.message == "the token has no exp claim: a token must end"
+    refused = await world.refusal(world.issuer.mint(without=("iat",)), policy(issuer="max_token_age: 1h"))
+    assert refused.message == "the token has no iat claim, which this registry needs of its issuer"
+
+
+async def test_a_wrong_signature_says_what_may_have_happened(world: World) -> None:
+    refused = await world.refusal(world.issuer.mint(key=Key.make("one")))
+    assert refused.message == "the token's signature is wrong: it was altered, cut off or signed with another key"
+    assert refused.detail == "issuer main, kid 'one'"
+
+
+async def test_a_token_that_is_not_valid_yet_is_told_by_its_later_time(world: World) -> None:
+    refused = await world.refusal(world.issuer.mint({"nbf": NOW + 40, "iat": NOW + 7200}))
+    assert refused.detail == "issuer main, 2 hours too early"
 
 
 async def test_whatever_breaks_inside_is_a_refusal() -> None:
@@ -505,6 +570,7 @@ async def test_whatever_breaks_inside_is_a_refusal() -> None:
     with pytest.raises(TokenRefused) as caught:
         await verifier.verify(LocalIssuer().mint(), POLICY, NOW)
     assert (caught.value.reason, caught.value.detail) == (R.INTERNAL, "ZeroDivisionError")
+    assert caught.value.message == "this token cannot be verified"
 
 
 async def test_no_refusal_shows_a_token_or_a_part_of_one(world: World) -> None:
