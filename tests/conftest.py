@@ -11,5 +11,9 @@ HIDDEN = ("AWS_", "BUILDAH_", "CONTAINER", "DOCKER_", "EDGEPROXY_", "HELM_", "OC
 for name in [name for name in os.environ if name.startswith(HIDDEN) or name.lower().endswith("_proxy")]:
     del os.environ[name]
 # Botocore would otherwise ask a cloud's metadata service, or read the developer's profile.
-os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+os.environ |= {
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+}
 os.environ["PATH"] = programs.PATH

@@ -155,7 +155,7 @@ class Blobs:
         try:
             await self._store.head(key)
         except NotFound:
-            raise _unknown(repository, digest) from None
+            raise blob_unknown(repository, digest) from None
         # Noted before it happens: from here on no manifest pushed earlier vouches for any blob of this repository.
         await self._note(repository.name)
         try:
@@ -169,7 +169,7 @@ class Blobs:
             info = await self._store.head(keys.link(repository, digest))
         except NotFound:
             self.links.forget((repository.name, digest))
-            raise _unknown(repository, digest) from None
+            raise blob_unknown(repository, digest) from None
         link = Link(int(info.metadata["size"]), seen=asked)
         self._remember(repository, digest, link, epoch)
         return link
@@ -211,5 +211,6 @@ def _was_over(deletion: LastDeletion, pushed: float) -> bool:
     return deletion == NO_DELETION or deletion.modified + DELETE_SECONDS < pushed
 
 
-def _unknown(repository: Repository, digest: Digest) -> BlobUnknown:
+def blob_unknown(repository: Repository, digest: Digest) -> BlobUnknown:
+    """Say that a repository does not hold a blob, in the same words whatever the reason."""
     return BlobUnknown(f"blob {digest} is not in repository {repository}", detail=str(digest))

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from edgeproxy.oci.errors import ManifestUnknown, RegistryError
+from edgeproxy.oci.errors import RegistryError
 from edgeproxy.oci.manifests import Descriptor, parse_manifest
 from edgeproxy.oci.names import Digest, Repository
 from edgeproxy.registry.blobs import Blobs
 from edgeproxy.registry.cache import FRESH_SECONDS, Memory
+from edgeproxy.registry.tags import manifest_unknown
 from edgeproxy.storage import IfAbsent, IfMatch, NotFound, PreconditionFailed, Store, StoreUnavailable, keys
 
 READ_LIMIT: Final = 64 * 1024 * 1024
@@ -66,7 +67,7 @@ class Manifests:
                     manifest = await self._read(repository, digest)
         except NotFound:
             self.memory.forget(key)
-            raise ManifestUnknown(f"manifest {digest} is not in repository {repository}", detail=str(digest)) from None
+            raise manifest_unknown(repository, digest) from None
         except StoreUnavailable:
             if remembered is not None and remembered.is_servable(now):
                 return remembered.value

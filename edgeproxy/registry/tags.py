@@ -13,7 +13,7 @@ from typing import Final
 import orjson
 
 from edgeproxy.oci.errors import ManifestUnknown, NameUnknown
-from edgeproxy.oci.names import Digest, Repository, Tag
+from edgeproxy.oci.names import Digest, Reference, Repository, Tag
 from edgeproxy.registry.cache import Conflated
 from edgeproxy.storage import IfAbsent, IfMatch, NotFound, PreconditionFailed, Store, keys
 
@@ -95,7 +95,7 @@ class Tags:
         """
         state = await self.state(repository, tag)
         if state.tagged is None:
-            raise ManifestUnknown(f"tag {tag} is not in repository {repository}", detail=tag.name)
+            raise manifest_unknown(repository, tag)
         return state.tagged
 
     async def state(self, repository: Repository, tag: Tag) -> TagState:
@@ -185,3 +185,9 @@ class Tags:
         except NotFound:
             return TagState(None, "")
         return TagState(Tagged.load(data) if data else None, info.etag)
+
+
+def manifest_unknown(repository: Repository, reference: Reference) -> ManifestUnknown:
+    """Say that a repository does not hold a manifest or a tag, in the same words whatever the reason."""
+    kind = "tag" if isinstance(reference, Tag) else "manifest"
+    return ManifestUnknown(f"{kind} {reference} is not in repository {repository}", detail=str(reference))

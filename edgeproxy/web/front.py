@@ -50,14 +50,14 @@ class Front:
                 raise BadRequest("the request target is not a path; send the path alone")
         except RegistryError as error:
             request_id = self._make_id()
-            empty = Head(scope["method"], b"", b"", {}, None, has_body=False, peer="")
             answer = refusal(error, request_id)
-            body = RequestBody(receive, empty)
+            # There may be a body, however it is framed.
+            body = RequestBody(receive, Head(scope["method"], b"", b"", {}, None, has_body=True, peer=""))
             await send_answer(answer, body, send, {"X-Request-Id": request_id}, head=scope["method"] == "HEAD")
-            return
-        body = RequestBody(receive, head)
-        unread = _Unread(receive, body)
-        await self._others(scope, unread.receive, send)
+        else:
+            body = RequestBody(receive, head)
+            unread = _Unread(receive, send, body)
+            await self._others(scope, unread.receive, unread.send)
         if not body.finished and not body.gone:
             # Nobody read this body; somebody must, or the server keeps the connection for good.
             task = asyncio.create_task(body.until_gone())
@@ -76,10 +76,11 @@ def routed(routes: Sequence[BaseRoute]) -> Starlette:
 
 
 class _Unread:
-    """Watches how much of a body an application reads."""
+    """Watches how much of a body an application reads, and reads the rest before its answer ends."""
 
-    def __init__(self, receive: Receive, body: RequestBody) -> None:
+    def __init__(self, receive: Receive, send: Send, body: RequestBody) -> None:
         self._receive = receive
+        self._send = send
         self._body = body
 
     async def receive(self) -> MutableMapping[str, Any]:
@@ -87,6 +88,15 @@ class _Unread:
         self._body.gone = message["type"] == "http.disconnect"
         self._body.finished = self._body.finished or not message.get("more_body", False)
         return message
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if not last or self._body.finished or self._body.gone:
+            await self._send(message)
+            return
+        await self._send({**message, "more_body": True})
+        await self._body.drain()
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -72,16 +72,13 @@ class Gate:
 
         """
         policy = self.policy()
-        if not who.is_known_to(policy):
-            raise TokenRefused(TokenReason.OUTDATED, "the policy has changed while this token was looked at; try again")
         now = self._clock()
         key = (who.token, policy.version, access.repository.name, access.action)
         remembered = self._decisions.get(key)
         if remembered is not None and now < remembered[1]:
             return remembered[0]
         if not who.is_known_to(policy):
-            # It came while this request was under way, and may refer to what was not kept of the token.
-            return Denial(Reason.EXPIRED, "", None, hidden=False, until=now)
+            raise TokenRefused(TokenReason.OUTDATED, "the policy has changed while this token was looked at; try again")
         decision = policy.decide(who.caller, access, now)
         self._decisions[key] = (decision, min(decision.until, now + DECISION_SECONDS))
         self._decisions.move_to_end(key)

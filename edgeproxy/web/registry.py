@@ -15,9 +15,11 @@ from typing import Any, Final
 from edgeproxy.access.refusals import TokenRefused
 from edgeproxy.oci import operations as ops
 from edgeproxy.oci.errors import RegistryError, Unavailable
-from edgeproxy.oci.operations import Access, Operation
+from edgeproxy.oci.operations import Access, Action, Operation
 from edgeproxy.oci.requests import parse
+from edgeproxy.registry.blobs import blob_unknown
 from edgeproxy.registry.service import Registry
+from edgeproxy.registry.tags import manifest_unknown
 from edgeproxy.storage import Presigner, StoreError
 from edgeproxy.web.answers import Answer, Send, json_answer, refusal, send_answer
 from edgeproxy.web.blobs import BlobEndpoints, Delivery
@@ -94,18 +96,23 @@ class RegistryEndpoint:
         try:
             head = Head.read(scope)
         except RegistryError as error:
-            head = Head(scope["method"], scope["raw_path"], b"", {}, None, has_body=False, peer="")
+            # There may be a body, however it is framed.
+            head = Head(scope["method"], scope["raw_path"], b"", {}, None, has_body=True, peer="")
             exchange = Exchange(self._make_id(), head, RequestBody(receive, head))
             await self._respond(exchange, refusal(error, exchange.id), send)
+            self._read_on(exchange.body)
             return
         exchange = Exchange(request_id(head, self._make_id), head, RequestBody(receive, head))
         async with exchange.stack:
             answer = await self._answer(exchange)
             if answer is not None:
                 await self._respond(exchange, answer, send)
-        if not exchange.body.finished and not exchange.body.gone:
-            # The connection is given up. Until the server has closed it, somebody must take what it still hands over.
-            task = asyncio.create_task(exchange.body.until_gone())
+        self._read_on(exchange.body)
+
+    def _read_on(self, body: RequestBody) -> None:
+        """Have somebody take what the server still hands over on a connection that is given up, until it has closed it."""
+        if not body.finished and not body.gone:
+            task = asyncio.create_task(body.until_gone())
             self._draining.add(task)
             task.add_done_callback(self._draining.discard)
 
@@ -162,7 +169,23 @@ class RegistryEndpoint:
                 pass  # They tell a caller about itself, and list only what it may see.
             case _:
                 access = Access(operation.repository, operation.action)
-                exchange.grant = self._gate.permit(exchange.who, access)
+                try:
+                    exchange.grant = self._gate.permit(exchange.who, access)
+                except PolicyDenied:
+                    self._hide_from_pushers(operation, exchange)
+                    raise
+
+    def _hide_from_pushers(self, operation: Operation, exchange: Exchange) -> None:
+        """Answer who may push but not pull that nothing is there yet: clients look before they push, and a 403 ends their push.
+
+        It tells nothing: it is the same for what exists and what does not, and what is pushed again has to be possessed.
+        """
+        if not isinstance(operation, ops.GetBlob | ops.GetManifest):
+            return
+        if self._gate.may_here(exchange.who, operation.repository, Action.PUSH):
+            if isinstance(operation, ops.GetBlob):
+                raise blob_unknown(operation.repository, operation.digest) from None
+            raise manifest_unknown(operation.repository, operation.reference) from None
 
     async def _respond(self, exchange: Exchange, answer: Answer, send: Send) -> None:
         always = {"X-Request-Id": exchange.id, "Docker-Distribution-Api-Version": "registry/2.0"}

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from edgeproxy import config, dev
+from edgeproxy.access.decisions import Denial, Grant
+from edgeproxy.access.explain import run_tests
 from edgeproxy.access.policy import load_policy
 from edgeproxy.access.signing import SigningKeys
 from edgeproxy.config import FileStore, Settings
@@ -58,24 +60,35 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         dev.prepare(tmp_path / "file" / "below")
 
 
-def test_the_starter_policy_lets_everyone_do_everything_on_loopback_and_loads_nowhere_else() -> None:
+def test_the_starter_policy_lets_everyone_push_on_loopback_and_loads_nowhere_else() -> None:
     text = dev.STARTER_POLICY.encode()
     policy = load_policy(text, source="policy.yaml", loopback=True, now=0)
     for action in Action:
-        decision = policy.decide(None, Access(Repository("any/thing"), action), 0)
-        assert getattr(decision, "rule", "") == "public"
+        assert isinstance(policy.decide(None, Access(Repository("hello"), action), 0), Grant)
+    assert isinstance(policy.decide(None, Access(Repository("private/app"), Action.PULL), 0), Denial)
     with pytest.raises(ValueError, match="loopback"):
         load_policy(text, source="policy.yaml", loopback=False, now=0)
 
 
-def test_what_the_starter_policy_teaches_is_a_policy() -> None:
-    lines = dev.STARTER_POLICY.splitlines()
-    uncommented = "\n".join(re.sub(r"^#(?=\S| {2}\S| {4,}\S)", "", line) for line in lines)
-    policy = load_policy(uncommented.encode(), source="policy.yaml", loopback=True, now=0)
-    assert list(policy.issuers) == ["github"]
-    assert [rule.name for rule in policy.rules] == ["main-branch-pushes-app"]
-    assert [deny.name for deny in policy.denials] == ["nobody-deletes-releases"]
-    assert len(policy.tags) == 1
+UNCOMMENT = re.compile(r"^#([a-z]|  )", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "text", [dev.STARTER_POLICY, UNCOMMENT.sub(r"\1", dev.STARTER_POLICY)], ids=["as it is", "uncommented"]
+)
+def test_the_starter_policy_passes_its_own_tests(text: str) -> None:
+    results = run_tests(load_policy(text.encode(), source="policy.yaml", loopback=True, now=0), 0)
+    assert results
+    assert [str(result.explanation) for result in results if not result.passed] == []
+
+
+def test_what_the_starter_policy_teaches_in_comments_is_a_policy_with_rules() -> None:
+    text = UNCOMMENT.sub(r"\1", dev.STARTER_POLICY)
+    policy = load_policy(text.encode(), source="policy.yaml", loopback=True, now=0)
+    assert policy.issuers
+    assert policy.rules
+    assert policy.denials
+    assert policy.tags
 
 
 def test_the_greeting_says_where_what_and_how(tmp_path: Path) -> None:

@@ -302,6 +302,24 @@ async def test_a_push_meanwhile_is_no_damage(bucket: Bucket, image: Image, busy:
     assert [kind for kind in await bucket.kinds(store=busy) if kind[0] == "damage"] == []
 
 
+@pytest.mark.parametrize("forgotten", [False, True])
+async def test_a_repository_that_is_listed_or_emptied_meanwhile_is_no_damage(
+    bucket: Bucket, image: Image, busy: Busy, forgotten: bool
+) -> None:
+    await bucket.store.delete(keys.catalog(APP))
+    busy.prefix = keys.CATALOG
+
+    async def work() -> None:
+        if forgotten:
+            await bucket.store.put(keys.tag(APP, LATEST), b"")
+            await bucket.store.delete(keys.manifest(APP, image.digest))
+        else:
+            await bucket.store.put(keys.catalog(APP), b"")
+
+    busy.act = work
+    assert [kind for kind in await bucket.kinds(store=busy) if kind[0] == "damage"] == []
+
+
 class Down(FilesystemStore):
     """A store that stops answering after it was listed."""
 

@@ -1,0 +1,73 @@
+# One command each, set-up included. A set-up that has been done is done again only when what it was made from changes.
+#
+#   make run    a registry on http://localhost:5000
+#   make test   the tests that need nothing but Python; those that need a program that is missing are skipped and say so
+#   make rings  the tests that need real programs: clients, conformance, faults (.ci/run installs them and runs everything)
+#   make lint   style, types, import rules
+#   make lock   the exact versions of everything, from pyproject.toml
+#   make clean  remove what these commands made
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST ?=
+BIN := $(VENV)/bin
+RINGS := tests/conformance tests/clients tests/faults tests/readme
+STAMPS := $(VENV)/.edgeproxy
+UV_VERSION := $(shell sed -n 's/^UV_VERSION=//p' .ci/versions)
+
+
+.DEFAULT_GOAL := run
+.PHONY: run test rings lint lint-style lint-types lint-imports development lock clean
+
+run: $(STAMPS)/runtime
+	$(BIN)/edgeproxy dev
+
+test: $(STAMPS)/development
+	$(BIN)/pytest $(PYTEST) tests $(RINGS:%=--ignore=%)
+
+rings: $(STAMPS)/development
+	$(BIN)/pytest $(PYTEST) $(RINGS)
+
+lint: lint-style lint-types lint-imports
+
+lint-style: $(STAMPS)/development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lint-types: $(STAMPS)/development
+	$(BIN)/mypy
+
+lint-imports: $(STAMPS)/development
+	$(BIN)/lint-imports
+
+development: $(STAMPS)/development
+
+# --no-build-isolation: what builds the package is locked too, and fetched from nowhere else.
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "edgeproxy needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMPS)/runtime: requirements/build.txt requirements/runtime.txt pyproject.toml | $(BIN)/python
+	$(INSTALL) --require-hashes -r requirements/build.txt -r requirements/runtime.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/development: requirements/development.txt $(STAMPS)/runtime
+	$(INSTALL) --require-hashes -r requirements/development.txt
+	@touch $@
+
+LOCK = $(VENV)/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url
+
+lock:
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip --disable-pip-version-check --quiet install uv==$(UV_VERSION)
+	$(LOCK) pyproject.toml --output-file requirements/runtime.txt
+	$(LOCK) --group build --constraint requirements/runtime.txt --output-file requirements/build.txt
+	$(LOCK) pyproject.toml --all-extras --group test --group lint --constraint requirements/runtime.txt --constraint requirements/build.txt \
+		--output-file requirements/development.txt
+
+clean:
+	rm -rf $(VENV) .venv-* .edgeproxy .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
