@@ -2,7 +2,8 @@
 #
 #   make run    a registry on http://localhost:5000
 #   make test   the tests that need nothing but Python; those that need a program that is missing are skipped and say so
-#   make rings  the tests that need real programs: clients, conformance, faults (.ci/run installs them and runs everything)
+#   make rings  the tests that need real programs: clients, conformance, faults, README, an identity provider (.ci/run installs them)
+#   make mutants  how many changed lines of the decision no test notices (some ten minutes)
 #   make lint   style, types, import rules
 #   make lock   the exact versions of everything, from pyproject.toml
 #   make clean  remove what these commands made
@@ -11,13 +12,12 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST ?=
 BIN := $(VENV)/bin
-RINGS := tests/conformance tests/clients tests/faults tests/readme
+RINGS := tests/conformance tests/clients tests/faults tests/identity
 STAMPS := $(VENV)/.edgeproxy
 UV_VERSION := $(shell sed -n 's/^UV_VERSION=//p' .ci/versions)
 
-
 .DEFAULT_GOAL := run
-.PHONY: run test rings lint lint-style lint-types lint-imports development lock clean
+.PHONY: run test rings lint lint-style lint-types lint-imports mutants development lock clean
 
 run: $(STAMPS)/runtime
 	$(BIN)/edgeproxy dev
@@ -39,6 +39,9 @@ lint-types: $(STAMPS)/development
 
 lint-imports: $(STAMPS)/development
 	$(BIN)/lint-imports
+
+mutants: $(STAMPS)/development
+	.ci/mutants
 
 development: $(STAMPS)/development
 

@@ -200,6 +200,8 @@ class CurrentPolicy:
             # The mark is older than what is read, so a change in between is seen the next time.
             policy = self._load(await self._document.read())
         except DocumentUnreadable as error:
+            # Once it can be read again it is, be it the same: the alarm ends then.
+            self._tried = ""
             self._alarm(str(error))
             return
         except PolicyError as error:
@@ -207,7 +209,8 @@ class CurrentPolicy:
             self._alarm(str(error))
             return
         before = self()
-        self._loaded, self._tried, self.problem = Loaded(policy, self._clock(), mark), mark, ""
+        since = self._clock() if policy.version != before.version else self.since
+        self._loaded, self._tried, self.problem = Loaded(policy, since, mark), mark, ""
         if policy.version != before.version:
             _log.info("policy %s is in force", policy.version[:12])
             self._changed(before, policy)

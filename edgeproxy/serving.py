@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hypercorn.asyncio import run as hypercorn_run
 from hypercorn.asyncio import serve
+from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
 
 GRACE_SECONDS: Final = 30
@@ -20,6 +22,22 @@ HEAD_BYTES: Final = 64 * 1024
 
 KEEP_ALIVE_SECONDS: Final = 75
 """An idle connection, or one whose head trickles in, is closed after so long."""
+
+
+class _Connection(TCPServer):
+    """A connection that ends when its client ends it.
+
+    Hypercorn waits for its own idle timer even then: each connection that a client has closed would keep a socket and three tasks for
+    `KEEP_ALIVE_SECONDS`.
+    """
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
+
+
+# There is no setting for it; the class is looked up by this name for each connection.
+hypercorn_run.TCPServer = _Connection  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)

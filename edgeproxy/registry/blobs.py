@@ -5,13 +5,14 @@ A blob exists for a repository only through its link; the digest alone opens not
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from edgeproxy.oci.errors import BlobUnknown
 from edgeproxy.oci.names import Digest, Repository
-from edgeproxy.registry.cache import FRESH_SECONDS, Conflated, Memory
+from edgeproxy.registry.cache import FRESH_SECONDS, PATIENCE_SECONDS, Conflated, Memory
 from edgeproxy.storage import IfAbsent, NotFound, ObjectInfo, PreconditionFailed, Store, StoreUnavailable, keys
 
 MAX_LINKS: Final = 200_000
@@ -78,12 +79,13 @@ class Blobs:
             link = remembered.value
             if link.vouched is None or await self._none_deleted_since(repository, link.vouched):
                 return link.size
-        try:
+        if remembered is None or not remembered.is_servable(now):
             return (await self._ask(repository, digest)).size
-        except StoreUnavailable:
-            if remembered is not None and remembered.is_servable(now):
-                return remembered.value.size
-            raise
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return (await self._ask(repository, digest)).size
+        except (StoreUnavailable, TimeoutError):
+            return remembered.value.size
 
     async def linked_since(self, repository: Repository, digest: Digest, deletion: LastDeletion) -> int:
         """Say how large a blob is that the repository holds for certain, given its newest deletion: for writers.

@@ -15,6 +15,8 @@ from typing import Final, Generic, TypeVar
 
 FRESH_SECONDS: Final = 60.0
 STALE_SECONDS: Final = 600.0
+PATIENCE_SECONDS: Final = 2.0
+"""How long a store that may be failing is waited for where a stale answer is at hand."""
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")

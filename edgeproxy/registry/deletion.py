@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -49,6 +50,10 @@ class Deletions:
             Unavailable: pushes of the same digest keep coming; nothing is half done that another delete would not finish.
 
         """
+        # Shielded: what was begun is brought to an end, as a manifest that is removed may have to be restored.
+        await asyncio.shield(asyncio.ensure_future(self._delete_manifest(repository, digest, immutable)))
+
+    async def _delete_manifest(self, repository: Repository, digest: Digest, immutable: Immutable) -> None:
         manifest = await self._manifests.get(repository, digest)
         await self._refuse_immutable(repository, digest, immutable)
         await self._untag(repository, digest, immutable)

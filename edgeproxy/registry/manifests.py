@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -10,7 +11,7 @@ from edgeproxy.oci.errors import RegistryError
 from edgeproxy.oci.manifests import Descriptor, parse_manifest
 from edgeproxy.oci.names import Digest, Repository
 from edgeproxy.registry.blobs import Blobs
-from edgeproxy.registry.cache import FRESH_SECONDS, Memory
+from edgeproxy.registry.cache import FRESH_SECONDS, PATIENCE_SECONDS, Memory
 from edgeproxy.registry.tags import manifest_unknown
 from edgeproxy.storage import IfAbsent, IfMatch, NotFound, PreconditionFailed, Store, StoreUnavailable, keys
 
@@ -57,19 +58,15 @@ class Manifests:
         if remembered is not None and remembered.is_fresh(now):
             return remembered.value
         epoch = self.memory.epoch
+        servable = remembered is not None and remembered.is_servable(now)
         try:
-            if remembered is None:
-                manifest = await self._read(repository, digest)
-            else:
-                manifest = remembered.value
-                info = await self._store.head(keys.manifest(repository, digest))
-                if (info.content_type, info.modified) != (manifest.media_type, manifest.pushed):
-                    manifest = await self._read(repository, digest)
+            async with asyncio.timeout(PATIENCE_SECONDS if servable else None):
+                manifest = await self._renewed(repository, digest, remembered.value if remembered else None)
         except NotFound:
             self.memory.forget(key)
             raise manifest_unknown(repository, digest) from None
-        except StoreUnavailable:
-            if remembered is not None and remembered.is_servable(now):
+        except (StoreUnavailable, TimeoutError):
+            if remembered is not None and servable:
                 return remembered.value
             raise
         fresh_until = self._clock() + FRESH_SECONDS
@@ -108,6 +105,14 @@ class Manifests:
             await self._store.delete(keys.manifest(repository, digest))
         finally:
             self.memory.forget((repository.name, digest))
+
+    async def _renewed(self, repository: Repository, digest: Digest, known: StoredManifest | None) -> StoredManifest:
+        """Read a manifest, or confirm that the one we know is still there and still the same."""
+        if known is not None:
+            info = await self._store.head(keys.manifest(repository, digest))
+            if (info.content_type, info.modified) == (known.media_type, known.pushed):
+                return known
+        return await self._read(repository, digest)
 
     async def _retype(self, key: str, content: bytes, media_type: str) -> bool:
         """Let the last push decide the media type of bytes that do not state one themselves; False if they have just gone or changed."""

@@ -71,7 +71,7 @@ class Receiver:
             StoreUnavailable, Corrupt: the store failed; nothing is visible.
 
         """
-        self._check_size(before + (body.length or 0))
+        self.check_length(body, before=before)
         part_size = self._budget.part_size(body.length)
         pieces = _Pieces(body.chunks, lambda size: self._check_size(before + size))
         hashing = _Hashing(algorithm)
@@ -114,6 +114,15 @@ class Receiver:
         except PreconditionFailed:
             # Another pusher was first; the key is named after the bytes, and ours are verified.
             pass
+
+    def check_length(self, body: Body, *, before: int = 0) -> None:
+        """Refuse a body whose announced length alone is too much, `before` being how much of the blob has arrived earlier.
+
+        Raises:
+            BlobTooLarge: it would be larger than a blob may be.
+
+        """
+        self._check_size(before + (body.length or 0))
 
     def _check_size(self, size: int) -> None:
         if self._max_bytes is not None and size > self._max_bytes:

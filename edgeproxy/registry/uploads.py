@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
-
-import orjson
 
 from edgeproxy.oci.errors import (
     BlobUploadInvalid,
@@ -24,39 +22,13 @@ from edgeproxy.oci.errors import (
 from edgeproxy.oci.names import Digest, Repository
 from edgeproxy.registry.blobs import Blobs
 from edgeproxy.registry.sessions import SESSION_SECONDS, Session
+from edgeproxy.registry.states import Segment, SessionStates, session_unknown
 from edgeproxy.registry.streams import Body, Received, Receiver
-from edgeproxy.storage import IfAbsent, NotFound, PreconditionFailed, Store, keys
+from edgeproxy.storage import IfAbsent, NotFound, Store, keys
 
 MAX_SEGMENTS: Final = 10_000
-_CONCURRENCY: Final = 16
-_STATE_BYTES: Final = 4096
 
 _Commit = tuple[str, Digest]
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """The bytes of one PATCH that won its place: from `start`, `size` bytes, under `name`."""
-
-    name: str
-    start: int
-    size: int
-    digest: Digest
-
-    @property
-    def end(self) -> int:
-        """The offset after the last byte."""
-        return self.start + self.size
-
-    def dump(self) -> bytes:
-        """Print as the body of a state object."""
-        return orjson.dumps({"segment": self.name, "start": self.start, "size": self.size, "digest": str(self.digest)})
-
-    @classmethod
-    def load(cls, data: bytes) -> Segment:
-        """Read the body of a state object."""
-        state = orjson.loads(data)
-        return cls(state["segment"], state["start"], state["size"], Digest.parse(state["digest"]))
 
 
 class Uploads:
@@ -68,6 +40,7 @@ class Uploads:
         """Keep `name`, which makes random names for sessions and segments."""
         self._store = store
         self._blobs = blobs
+        self._states = SessionStates(store)
         self._receiver = receiver
         self._clock = clock
         self._name = name
@@ -119,11 +92,19 @@ class Uploads:
 
         """
         if session.upload in self._cancelled:
-            raise _unknown()
-        if (start is not None and start != session.offset) or (session.sequence and await self._is_behind(session)):
+            raise session_unknown()
+        if (start is not None and start != session.offset) or (
+            session.sequence and await self._states.is_behind(session)
+        ):
             raise OutOfOrder(await self.standing(session))
         if session.sequence >= MAX_SEGMENTS:
             raise BlobUploadInvalid(f"an upload has at most {MAX_SEGMENTS} chunks; send larger ones")
+        self._receiver.check_length(body, before=session.offset)
+        if body.length == 0:
+            return session
+        if not session.sequence:
+            # It stays when this attempt fails: a rival, or the same client again after a lost connection, may count on it.
+            await self._states.open(session.upload)
         name = self._name()
         key = keys.segment(session.upload, name)
         received = await self._receiver.receive(key, body, session.algorithm, _accept, before=session.offset)
@@ -131,10 +112,14 @@ class Uploads:
             await self._store.delete(key)
             return session
         segment = Segment(name, session.offset, received.size, received.digest)
-        if not await self._win(session, segment):
+        try:
+            if await self._states.win(session, segment):
+                return replace(session, sequence=session.sequence + 1, offset=segment.end)
+        except BlobUploadUnknown:
             await self._store.delete(key)
-            raise OutOfOrder(await self.standing(session))
-        return replace(session, sequence=session.sequence + 1, offset=segment.end)
+            raise
+        await self._store.delete(key)
+        raise OutOfOrder(await self.standing(session))
 
     async def standing(self, session: Session) -> Session:
         """Say where an upload truly stands, whatever the token says.
@@ -144,17 +129,13 @@ class Uploads:
 
         """
         if session.upload in self._cancelled:
-            raise _unknown()
-        newest = ""
-        after = keys.state(session.upload, session.sequence - 1) if session.sequence else ""
-        async for info in self._store.list(keys.states(session.upload), after=after):
-            newest = info.key
-        if not newest:
-            if session.sequence:
-                raise _unknown()
+            raise session_unknown()
+        sequence = await self._states.newest(session)
+        if sequence is None and session.sequence:
+            raise session_unknown()
+        if not sequence:
             return session
-        sequence = int(newest.rpartition("/")[2])
-        segment = await self._segment(session.upload, sequence)
+        segment = await self._states.segment(session.upload, sequence)
         return replace(session, sequence=sequence, offset=segment.end)
 
     async def finish(
@@ -171,13 +152,15 @@ class Uploads:
 
         """
         if session.upload in self._cancelled:
-            raise _unknown()
+            raise session_unknown()
         if body is None:
             last = await self._last_state(repository, session, digest)
             if last is None:
                 return
             session = last
-        elif (start is not None and start != session.offset) or (session.sequence and await self._is_behind(session)):
+        elif (start is not None and start != session.offset) or (
+            session.sequence and await self._states.is_behind(session)
+        ):
             raise OutOfOrder(await self.standing(session))
         elif session.sequence == 0:
             await self.store_whole(repository, digest, body)
@@ -198,7 +181,7 @@ class Uploads:
         if len(self._cancelled) >= 10_000:
             del self._cancelled[next(iter(self._cancelled))]
         self._cancelled[session.upload] = None
-        await self._clean(session.upload)
+        await self._states.clean(session.upload)
 
     async def wait_for_commits(self) -> None:
         """Let commits that outlive their request end; for a graceful stop."""
@@ -215,18 +198,18 @@ class Uploads:
             try:
                 await self._blobs.size(repository, digest)
             except RegistryError:
-                raise _unknown() from None
+                raise session_unknown() from None
             return None
 
     async def _commit(self, repository: Repository, session: Session, digest: Digest, body: Body | None) -> None:
-        segments = await self._segments(session)
+        segments = await self._states.segments(session)
         try:
             size = await self._place(session, segments, digest, body)
         except DigestInvalid:
-            await self._clean(session.upload)
+            await self._states.clean(session.upload)
             raise
         await self._blobs.link(repository, digest, size)
-        await self._clean(session.upload)
+        await self._states.clean(session.upload)
 
     async def _place(self, session: Session, segments: list[Segment], digest: Digest, body: Body | None) -> int:
         if len(segments) == 1 and body is None and segments[0].digest.algorithm == digest.algorithm:
@@ -236,7 +219,7 @@ class Uploads:
                 try:
                     await self._store.copy(keys.segment(session.upload, only.name), keys.blob(digest))
                 except NotFound:
-                    raise _unknown() from None
+                    raise session_unknown() from None
             return only.size
         length = sum(segment.size for segment in segments)
         whole: int | None = length
@@ -257,62 +240,10 @@ class Uploads:
                     async for piece in pieces:
                         yield piece
             except NotFound:
-                raise _unknown() from None
+                raise session_unknown() from None
         if body is not None:
             async for piece in body.chunks:
                 yield piece
-
-    async def _win(self, session: Session, segment: Segment) -> bool:
-        """Try to become the next state; False if another PATCH was first."""
-        key = keys.state(session.upload, session.sequence + 1)
-        try:
-            await self._store.put(key, segment.dump(), condition=IfAbsent())
-        except PreconditionFailed:
-            # A write that was retried after its answer was lost finds itself.
-            try:
-                winner = await self._segment(session.upload, session.sequence + 1)
-            except BlobUploadUnknown:
-                return False
-            return winner.name == segment.name
-        return True
-
-    async def _is_behind(self, session: Session) -> bool:
-        try:
-            await self._store.head(keys.state(session.upload, session.sequence + 1))
-        except NotFound:
-            # The session may be gone altogether: its last state must still be there.
-            await self._segment(session.upload, session.sequence)
-            return False
-        return True
-
-    async def _segments(self, session: Session) -> list[Segment]:
-        slots = asyncio.Semaphore(_CONCURRENCY)
-
-        async def one(sequence: int) -> Segment:
-            async with slots:
-                return await self._segment(session.upload, sequence)
-
-        return list(await asyncio.gather(*(one(number) for number in range(1, session.sequence + 1))))
-
-    async def _segment(self, upload: str, sequence: int) -> Segment:
-        try:
-            _, data = await self._store.read(keys.state(upload, sequence), _STATE_BYTES)
-        except NotFound:
-            raise _unknown() from None
-        return Segment.load(data)
-
-    async def _clean(self, upload: str) -> None:
-        """Delete everything of a session, states first: a state never names bytes that are gone."""
-        found = [info.key async for info in self._store.list(keys.session(upload))]
-        states = [key for key in found if key.startswith(keys.states(upload))]
-        slots = asyncio.Semaphore(_CONCURRENCY)
-
-        async def one(key: str) -> None:
-            async with slots:
-                await self._store.delete(key)
-
-        await asyncio.gather(*map(one, states))
-        await asyncio.gather(*(one(key) for key in found if key not in states))
 
     def _forget_commit(self, key: _Commit, done: asyncio.Task[None]) -> None:
         self._commits.pop(key, None)
@@ -338,7 +269,3 @@ def _verify(digest: Digest, received: Received) -> None:
             f"the uploaded bytes have digest {received.digest}, not {digest} as stated ({received.size} bytes)",
             detail=f"stated {digest}, computed {received.digest}",
         )
-
-
-def _unknown() -> BlobUploadUnknown:
-    return BlobUploadUnknown("this upload session was finished or cancelled; start the upload again")

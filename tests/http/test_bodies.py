@@ -297,7 +297,8 @@ async def test_clients_that_go_away_in_the_midst_of_an_upload_leave_nothing(hous
             writer.close()
         assert await settled(tasks, sockets)
         assert house.registry.budget.used == 0
-        assert [info.key async for info in house.store.list("uploads/")] == []
+        left = [info.key async for info in house.store.list("uploads/")]
+        assert [key for key in left if "/data/" in key] == []
 
 
 async def test_a_connection_serves_on_after_a_refusal_whose_body_was_read_to_its_end(house: House) -> None:
@@ -316,3 +317,13 @@ async def test_a_connection_serves_on_after_a_refusal_whose_body_was_read_to_its
             )
             await reader.readexactly(length)
         writer.close()
+
+
+async def test_a_body_beyond_the_cap_of_draining_ends_its_connection_and_leaves_nothing(house: House) -> None:
+    head, status, _ = REFUSED["no credential"]
+    async with listening(house.app) as address:
+        (await warm(address)).close()
+        tasks, sockets = len(asyncio.all_tasks()), open_sockets()
+        answers = await asyncio.gather(*(upload(address, head, 4 * ANNOUNCED) for _ in range(4)))
+        assert {answer[0] for answer in answers} == {status}
+        assert await settled(tasks, sockets)

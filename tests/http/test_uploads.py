@@ -17,6 +17,9 @@ BLOB = Random(7).randbytes(300_000)
 DIGEST = digest_of(BLOB)
 ACME = Repository("acme/app")
 
+OPEN_MARK = "/00000000"
+"""What the first PATCH of a session leaves, even if it fails: it says that the session is open."""
+
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
@@ -286,7 +289,7 @@ async def test_a_blob_above_the_limit_is_refused_and_one_at_the_limit_is_not(tmp
             assert "1000 bytes" in refused.message
         location = await house.start_upload("acme/app")
         assert (await house.ask("PATCH", location, body=pieces(b"x" * 1001))).error == (413, "SIZE_INVALID")
-        assert await stored(house) == []
+        assert [key for key in await stored(house) if not key.endswith(OPEN_MARK)] == []
         await house.push_blob("acme/app", b"x" * 1000)
         assert house.registry.budget.used == 0
 
@@ -313,7 +316,7 @@ async def test_a_cut_upload_leaves_nothing_visible_and_the_session_usable(house:
             await house.ask("PATCH", location, body=body)
     status = await house.ask("GET", location)
     assert (status.status, status.header("range")) == (204, "0-0")
-    assert await stored(house) == []
+    assert [key for key in await stored(house) if not key.endswith(OPEN_MARK)] == []
     assert house.registry.budget.used == 0
     location = (await patch(house, location, BLOB)).expect(202).header("location")
     (await house.ask("PUT", in_session(location, DIGEST), body=b"")).expect(201)
