@@ -37,48 +37,48 @@ version: 1
 public:
   - {repositories: ["**"], except: ["private/**"], actions: [pull, push, delete, catalog]}
 
-# There are no users and no passwords: a caller is what a token of an issuer listed here says, and rules say what that
-# allows. To try it, take the `#` off every line that has no blank after it, or two:
-# sed -i.bak -E 's/^#([a-z]|  )/\\1/' FILE
-#
-# From then on a client without a credential is asked for one first; docker, podman and the others go on all the same.
-#
-#issuers:
-#  dev:                              # runs inside 'edgeproxy dev', and 'edgeproxy dev-token' prints its tokens
-#    url: http://127.0.0.1:5002
-#    audiences: ["localhost:5000"]   # a token must be meant for this registry
-#
-# Every claim under `match` must fit; a caller gets what all rules that match allow. For GitHub Actions, GitLab and
-# Kubernetes there are `github:`, `gitlab:` and `kubernetes:` in place of `match:`.
-#rules:
-#  - name: acme-app-pushes           # edgeproxy dev-token --claim repository=acme/app
-#    issuer: dev
-#    match: {repository: acme/app}
-#    allow:
-#      - {repositories: ["private/app", "private/app/**"], actions: [pull, push]}
-#    token_seconds: 3600             # as long as the longest push takes, whenever the token ends
-#  - name: on-call                   # edgeproxy dev-token --claim groups=oncall
-#    issuer: dev
-#    match: {groups: [oncall, admins]}   # any of these; where the claim is a list, any of its elements
-#    allow:
-#      - {repositories: ["private/**"], actions: [pull, push, delete, catalog]}
-#
+# There are no users and no passwords: a caller is what a token of an issuer listed here says.
+issuers:
+  dev:                              # runs inside 'edgeproxy dev', and 'edgeproxy dev-token' prints its tokens
+    url: http://127.0.0.1:5002
+    audiences: ["localhost:5000"]   # a token must be meant for this registry
+    # Docker and most other clients show a credential only if the registry asks everyone for one first. Without this line it
+    # does; clients without a credential go on all the same. Take it away to sign in with them:
+    # sed -i.bak '/challenge: false$/d' FILE
+    challenge: false
+
+# Rules say what a caller may do. Every claim under `match` must fit; a caller gets what all rules that match allow. For
+# GitHub Actions, GitLab and Kubernetes there are `github:`, `gitlab:` and `kubernetes:` in place of `match:`.
+rules:
+  - name: acme-app-pushes           # edgeproxy dev-token --claim repository=acme/app
+    issuer: dev
+    match: {repository: acme/app}
+    allow:
+      - {repositories: ["private/app", "private/app/**"], actions: [pull, push]}
+    token_seconds: 3600             # as long as the longest push takes, whenever the token ends
+  - name: on-call                   # edgeproxy dev-token --claim groups=oncall
+    issuer: dev
+    match: {groups: [oncall, admins]}   # any of these; where the claim is a list, any of its elements
+    allow:
+      - {repositories: ["private/**"], actions: [pull, push, delete, catalog]}
+    token_seconds: 3600
+
 # Beats every rule, and `public`.
-#deny:
-#  - name: nobody-deletes-releases
-#    repositories: ["private/releases/**"]
-#    actions: [delete]
-#
+deny:
+  - name: nobody-deletes-releases
+    repositories: ["private/releases/**"]
+    actions: [delete]
+
 # May be created, never moved or deleted.
-#tags:
-#  - {repositories: ["private/**"], tags: ["v*"], immutable: true}
+tags:
+  - {repositories: ["private/**"], tags: ["v*"], immutable: true}
 
 tests:
   - {repository: hello, action: push, expect: allow}
   - {repository: private/app, action: pull, expect: deny}
-#  - {issuer: dev, claims: {repository: acme/app}, repository: private/app, action: push, expect: allow}
-#  - {issuer: dev, claims: {repository: acme/other}, repository: private/app, action: push, expect: deny}
-#  - {issuer: dev, claims: {groups: [oncall]}, repository: private/releases/app, action: delete, expect: deny}
+  - {issuer: dev, claims: {repository: acme/app}, repository: private/app, action: push, expect: allow}
+  - {issuer: dev, claims: {repository: acme/other}, repository: private/app, action: push, expect: deny}
+  - {issuer: dev, claims: {groups: [oncall]}, repository: private/releases/app, action: delete, expect: deny}
 """
 
 

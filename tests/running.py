@@ -12,6 +12,7 @@ import secrets
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -69,7 +70,17 @@ async def temporary_folder() -> AsyncIterator[Path]:
     try:
         yield folder
     finally:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await asyncio.to_thread(_remove, folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, and first what a container daemon left mounted there."""
+    mounts = Path("/proc/self/mounts")
+    if mounts.exists():
+        points = [line.split()[1] for line in mounts.read_text().splitlines()]
+        for point in reversed([point for point in points if point.startswith(f"{folder}/")]):
+            subprocess.run(["umount", "--lazy", point], check=False)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 async def end(process: asyncio.subprocess.Process, seconds: float = 40) -> int:

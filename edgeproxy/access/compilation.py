@@ -147,6 +147,7 @@ class _Reader:
             keys=Discovery() if entry.keys is None else self._keys((*path, "keys"), entry.keys),
             ca=None if entry.ca_file is None else self._certificates((*path, "ca_file"), entry.ca_file),
             login=None if entry.login is None else entry.login.client_id,
+            challenge=entry.challenge,
         )
 
     def _keys(self, path: Path, entry: Keys) -> KeySource:

@@ -158,6 +158,8 @@ class IssuerEntry(Form):
     """PEM file of a private certificate authority, relative to this document."""
     login: Login | None = None
     """People sign in here with `edgeproxy login`."""
+    challenge: bool = True
+    """Whether `/v2/` asks anonymous callers to sign in because this issuer is listed. Clients use credentials only where it does."""
 
 
 class Allow(Form):

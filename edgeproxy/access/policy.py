@@ -178,8 +178,13 @@ class Policy:
 
     @property
     def lists_issuers(self) -> bool:
-        """The policy names an issuer, so anonymous callers of `/v2/` are asked for a credential."""
+        """The policy names an issuer, so there is something to sign in with."""
         return bool(self.issuers)
+
+    @property
+    def challenges(self) -> bool:
+        """Anonymous callers of `/v2/` are asked for a credential: the policy names an issuer that wants it."""
+        return any(issuer.challenge for issuer in self.issuers.values())
 
     @property
     def claim_names(self) -> frozenset[str]:

@@ -40,7 +40,10 @@ KeySource = Discovery | KeysUrl | InlineKeys
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """Someone whose tokens are believed. `ca` is PEM, `login` the client id people sign in with."""
+    """Someone whose tokens are believed. `ca` is PEM, `login` the client id people sign in with.
+
+    `challenge` says whether `/v2/` asks anonymous callers to sign in because this issuer is listed.
+    """
 
     name: str
     url: str
@@ -50,6 +53,7 @@ class Issuer:
     keys: KeySource
     ca: bytes | None = field(repr=False)
     login: str | None
+    challenge: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ MAX_TAGS: Final = 100
 
 _PREFIX: Final = "/v2/"
 _SESSION: Final = re.compile(r"[A-Za-z0-9_-]{1,1024}", re.ASCII)
+_SECRET: Final = re.compile(r"(?<=/uploads/)[A-Za-z0-9_-]{20,}", re.ASCII)
+"""What may be the token of a session, which no message repeats."""
 _SHAPE: Final = re.compile(r"[a-z0-9_][a-z0-9._-]*(?:/[a-z0-9_][a-z0-9._-]*)*", re.ASCII)
 _NO_PARAMETERS: Final = Parameters()
 
@@ -119,7 +121,8 @@ def _session(method: str, name: str, last: str, parameters: Parameters) -> Opera
         return _upload(method, name, parameters)
     repository = _repository(name)
     if _SESSION.fullmatch(last) is None:
-        raise BlobUploadUnknown(f"{shown(last)} is no upload session; begin the upload again")
+        session = _SECRET.sub("...", f"/uploads/{last}").removeprefix("/uploads/")
+        raise BlobUploadUnknown(f"{shown(session)} is no upload session; begin the upload again")
     match method:
         case "GET":
             return ops.UploadStatus(repository, last)
@@ -204,6 +207,7 @@ def _can_i(parameters: Parameters) -> Operation:
 
 def _no_endpoint(path: str) -> RegistryError:
     rest = path.removeprefix(_PREFIX)
+    path = _SECRET.sub("...", path)
     if rest != path and _SHAPE.fullmatch(rest) is None:
         return NameInvalid(f"the path {shown(path)} has components that no repository name and no endpoint has")
     return NotFound(f"{shown(path)} is no endpoint of this registry")

@@ -109,7 +109,7 @@ class Gate:
             Unauthorized: there is no credential, and the policy lists an issuer.
 
         """
-        if not who.presented and self.policy().lists_issuers:
+        if not who.presented and self.policy().challenges:
             raise Unauthorized("sign in to use this registry", headers=self.challenge())
 
     def may(self, who: Authenticated, repository: Repository, action: Action) -> bool:

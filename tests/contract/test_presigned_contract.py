@@ -157,18 +157,15 @@ async def test_adding_to_the_query_closes_it(url: str, client: ClientSession, ex
 
 
 async def test_a_longer_life_than_the_signed_one_closes_it(url: str, client: ClientSession) -> None:
-    lives = [("expires=", 5), ("X-Amz-Expires=", 0)]
     base, _, query = url.partition("?")
     fields = query.split("&")
-    for name, position in lives:
-        for index, field in enumerate(fields):
-            if field.startswith(name):
-                at = len(name) + position
-                longer = field[:at] + "9" + field[at + 1 :]
-                variant = base + "?" + "&".join([*fields[:index], longer, *fields[index + 1 :]])
-                assert variant != url
-                assert (await fetch(client, variant))[0] in REFUSED
-                return
+    for index, field in enumerate(fields):
+        name, _, life = field.partition("=")
+        if name in {"expires", "X-Amz-Expires"}:
+            longer = f"{name}={int(life) + 100}"
+            variant = base + "?" + "&".join([*fields[:index], longer, *fields[index + 1 :]])
+            assert (await fetch(client, variant))[0] in REFUSED
+            return
     pytest.fail(f"no life found in the query: {[field.partition('=')[0] for field in fields]}")
 
 

@@ -138,7 +138,7 @@ async def test_what_is_acknowledged_under_trouble_is_kept_and_the_rest_is_refuse
     print(f"{effect} {how}: {trouble.hit} calls hit, {len(acknowledged)} of {PUSHERS * PUSHES} pushes acknowledged")
 
     assert trouble.hit > 0
-    assert acknowledged, "the retries of the registry carry some pushes through"
+    assert len(acknowledged) > PUSHERS * PUSHES // 4, "the registry tries again, so that most pushes do not notice"
     await _all_there(place, acknowledged)
 
 

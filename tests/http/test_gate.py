@@ -263,3 +263,20 @@ async def test_nothing_is_allowed_without_a_rule(house: House) -> None:
     house.set_policy("version: 1\n")
     for method, target in (("GET", TAGS.format("public/app")), ("POST", "/v2/public/app/blobs/uploads/")):
         assert (await house.ask(method, target, body=b"")).error == (403, "DENIED")
+
+
+@pytest.mark.parametrize(("challenge", "status"), [("true", 401), ("false", 200)])
+async def test_an_issuer_may_be_listed_without_asking_everyone_to_sign_in(
+    tmp_path: Path, challenge: str, status: int
+) -> None:
+    policy = f"""
+version: 1
+issuers: {{ci: {{url: "https://ci.example", audiences: [registry.example], challenge: {challenge}}}}}
+rules: [{{name: r, issuer: ci, match: {{role: owner}}, allow: [{{repositories: ["acme/**"], actions: [pull]}}]}}]
+public: [{{repositories: ["open/**"], actions: [pull]}}]
+"""
+    async with on_directory(tmp_path, policy=policy) as house:
+        (await house.ask("GET", "/v2/")).expect(status)
+        refused = await house.ask("GET", "/v2/acme/app/manifests/latest")
+        assert refused.status == 401
+        assert refused.header("www-authenticate").startswith("Bearer ")

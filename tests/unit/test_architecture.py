@@ -42,7 +42,6 @@ AWAITING_NOTHING = {
 LONG_FILES = {
     "access/document.py": "one model for each part of the policy document; they are read, and exported, together",
     "config.py": "every setting with its default and check is in one place",
-    "registry/uploads.py": "the life of one upload session, from start to commit",
     "storage/probe.py": "every step of trying a store out, in the order in which they are taken",
 }
 
