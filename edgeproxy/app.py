@@ -214,16 +214,14 @@ def _sites(
     probes = Probes(
         {
             "policy": functools.partial(_policy_health, access.policy),
+            "signing keys": functools.partial(_keys_health, access.tokens.keys),
             "store": functools.partial(_store_health, backend.store),
         },
         make_metrics(registry),
     )
-    sites = [
-        Site(
-            Front(endpoint, routed([*token_routes(access.tokens), *probes.probe_routes]), access.make_id),
-            binds.registry,
-        )
-    ]
+    others = routed([*token_routes(access.tokens), *probes.probe_routes])
+    front = Front(endpoint, others, access.make_id, settings.trusted_proxies)
+    sites = [Site(front, binds.registry)]
     if backend.served is not None:
         sites.append(Site(backend.served, binds.store))
     if binds.operations:
@@ -251,6 +249,15 @@ def _signing_keys(settings: Settings) -> SigningKeys:
 
 async def _policy_health(policy: CurrentPolicy) -> Health:
     return Health(ok=True, reason=policy.problem)
+
+
+async def _keys_health(keys: SigningKeys) -> Health:
+    try:
+        await asyncio.to_thread(keys.reload)
+    except SigningKeyError as error:
+        # Those that were read before go on signing.
+        return Health(ok=True, reason=str(error))
+    return Health(ok=True)
 
 
 async def _store_health(store: Store) -> Health:

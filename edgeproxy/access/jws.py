@@ -18,6 +18,8 @@ import orjson
 from edgeproxy.access.decisions import Claim
 from edgeproxy.access.refusals import TokenReason, TokenRefused, quoted
 
+MAX_DEPTH: Final = 64
+"""Levels of objects and lists in a header or payload; claims of real providers have four or five."""
 MAX_TOKEN_BYTES: Final = 16 * 1024
 """Longest token that is looked at; an identity provider that lists two hundred groups stays below it."""
 MAX_HEADER_BYTES: Final = 4 * 1024
@@ -132,12 +134,29 @@ def _object(segment: str, name: str) -> dict[str, Any]:
     try:
         text = base64.urlsafe_b64decode(segment + "==")
         value = orjson.loads(text)
+        if _is_deep(value):
+            # The other parsers of this token stop at depths of their own, which differ between versions of Python.
+            raise _malformed(f"its {name} nests deeper than {MAX_DEPTH} levels")
         _DUPLICATES.decode(text.decode())
     except (ValueError, RecursionError) as error:
         raise _malformed(f"its {name} is not JSON without duplicate keys", _cause(error)) from None
     if not isinstance(value, dict):
         raise _malformed(f"its {name} is not a JSON object")
     return value
+
+
+def _is_deep(value: object) -> bool:
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            item
+            for holder in level
+            if isinstance(holder, dict | list)
+            for item in (holder.values() if isinstance(holder, dict) else holder)
+        ]
+        if not level:
+            return False
+    return True
 
 
 class _DuplicateKey(ValueError):

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute
 from edgeproxy.oci.errors import BadRequest, RegistryError
 from edgeproxy.web.answers import Send, refusal, send_answer
 from edgeproxy.web.bodies import Receive, RequestBody
+from edgeproxy.web.forwarding import Network, client_address
 from edgeproxy.web.heads import Head
 
 ASGIApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
@@ -23,8 +24,12 @@ ASGIApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 class Front:
     """The ASGI application that the server runs."""
 
-    def __init__(self, registry: ASGIApp, others: ASGIApp, make_id: Callable[[], str]) -> None:
+    def __init__(
+        self, registry: ASGIApp, others: ASGIApp, make_id: Callable[[], str], trusted: Sequence[Network] = ()
+    ) -> None:
+        """Take the routes, and the networks of proxies whose `X-Forwarded-For` is believed."""
         self._registry = registry
+        self._trusted = trusted
         self._others = others
         self._make_id = make_id
         self._draining: set[asyncio.Task[None]] = set()
@@ -32,6 +37,8 @@ class Front:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one connection's event stream."""
         if scope["type"] == "http":
+            if self._trusted:
+                scope = self._seen_through(scope)
             path: bytes = scope["raw_path"]
             if path.startswith(b"/v2/") or path == b"/v2":
                 await self._registry(scope, receive, send)
@@ -42,6 +49,11 @@ class Front:
             await send({"type": "websocket.close", "code": 1000})
         elif scope["type"] == "lifespan":
             await _live(receive, send)
+
+    def _seen_through(self, scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        forwarded = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        peer = scope["client"][0] if scope.get("client") else ""
+        return {**scope, "client": (client_address(peer, forwarded, self._trusted), 0)}
 
     async def _other(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         try:

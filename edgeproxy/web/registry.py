@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from edgeproxy.access.decisions import Reason
 from edgeproxy.access.refusals import TokenRefused
 from edgeproxy.oci import operations as ops
 from edgeproxy.oci.errors import RegistryError, Unavailable
@@ -171,21 +172,25 @@ class RegistryEndpoint:
                 access = Access(operation.repository, operation.action)
                 try:
                     exchange.grant = self._gate.permit(exchange.who, access)
-                except PolicyDenied:
-                    self._hide_from_pushers(operation, exchange)
-                    raise
+                except PolicyDenied as denied:
+                    raise self._told(denied, operation, exchange) from None
 
-    def _hide_from_pushers(self, operation: Operation, exchange: Exchange) -> None:
-        """Answer who may push but not pull that nothing is there yet: clients look before they push, and a 403 ends their push.
+    def _told(self, denied: PolicyDenied, operation: Operation, exchange: Exchange) -> PolicyDenied:
+        """Word a refusal to pull for who may push: nothing is there yet. Clients look before they push, and a 403 ends their push.
 
         It tells nothing: it is the same for what exists and what does not, and what is pushed again has to be possessed.
         """
-        if not isinstance(operation, ops.GetBlob | ops.GetManifest):
-            return
-        if self._gate.may_here(exchange.who, operation.repository, Action.PUSH):
-            if isinstance(operation, ops.GetBlob):
-                raise blob_unknown(operation.repository, operation.digest) from None
-            raise manifest_unknown(operation.repository, operation.reference) from None
+        unknown: RegistryError
+        if isinstance(operation, ops.GetBlob):
+            unknown = blob_unknown(operation.repository, operation.digest)
+        elif isinstance(operation, ops.GetManifest):
+            unknown = manifest_unknown(operation.repository, operation.reference)
+        else:
+            return denied
+        by_policy = denied.denial is not None and denied.denial.reason is not Reason.EXPIRED
+        if not (by_policy and self._gate.may_here(exchange.who, operation.repository, Action.PUSH)):
+            return denied
+        return PolicyDenied(unknown, denied.access, denied.denial)
 
     async def _respond(self, exchange: Exchange, answer: Answer, send: Send) -> None:
         always = {"X-Request-Id": exchange.id, "Docker-Distribution-Api-Version": "registry/2.0"}
