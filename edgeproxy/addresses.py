@@ -53,6 +53,9 @@ class FileStore:
 
     path: Path
 
+    def __str__(self) -> str:
+        return str(self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class S3StoreLocation:
@@ -62,6 +65,10 @@ class S3StoreLocation:
     prefix: str
     endpoint: str | None
     region: str
+
+    def __str__(self) -> str:
+        place = f"{self.bucket}/{self.prefix}" if self.prefix else self.bucket
+        return f"{place} ({self.region}) at {self.endpoint}" if self.endpoint else f"{place} ({self.region})"
 
 
 StoreLocation = FileStore | S3StoreLocation

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import uvloop
 
@@ -40,6 +40,8 @@ from edgeproxy.web.token import TokenService, token_routes
 from edgeproxy.workers import run_workers
 
 _log = logging.getLogger(__name__)
+
+WARM_AFTER_SECONDS: Final = 1.0
 
 
 class StartError(Exception):
@@ -146,8 +148,7 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> Non
             stack.callback(asyncio.create_task(forever).cancel)
         issuer_keys = IssuerKeys(_fetch, time.time)
         stack.push_async_callback(issuer_keys.close)
-        # Not waited for: whether a provider answers says nothing about whether we may serve.
-        warming = asyncio.create_task(issuer_keys.warm(policy().issuers.values()))
+        warming = asyncio.create_task(_warm(issuer_keys, policy))
         stack.callback(warming.cancel)
         access = _access(settings, policy, keys, issuer_keys, record)
         stop = asyncio.Event()
@@ -245,6 +246,13 @@ def _signing_keys(settings: Settings) -> SigningKeys:
         return SigningKeys.load(settings.signing_keys)
     except SigningKeyError as error:
         raise StartError(f"EDGEPROXY_SIGNING_KEYS: {error}") from None
+
+
+async def _warm(issuer_keys: IssuerKeys, policy: CurrentPolicy) -> None:
+    """Read the issuers' keys before the first caller needs them. Nobody waits for it: whether a provider answers says nothing about us."""
+    # A provider may start with us, as the one of 'edgeproxy dev' does.
+    await asyncio.sleep(WARM_AFTER_SECONDS)
+    await issuer_keys.warm(policy().issuers.values())
 
 
 async def _policy_health(policy: CurrentPolicy) -> Health:
