@@ -16,6 +16,7 @@ from edgeproxy.cli.output import QUICK, REFUSED, WRONG, Json, fail, print_json
 
 if TYPE_CHECKING:
     from edgeproxy.access.decisions import Caller
+    from edgeproxy.access.explain import Explanation
     from edgeproxy.access.policy import Policy
 
 app = typer.Typer(help="Check, explain and test a policy document.", no_args_is_help=True, **QUICK)
@@ -66,14 +67,18 @@ def explain(
     if token is not None and claims is not None:
         fail("give --token or --claims, not both", WRONG)
     policy = _load(file)
-    caller = _caller(policy, token, claims, issuer)
+    callers = _callers(policy, token, claims, issuer)
     if action not in list(Action):
         fail(f"{action!r} is no action; use one of {', '.join(Action)}", WRONG)
     try:
         access = Access(Repository.parse(repository), Action(action))
     except RegistryError as error:
         fail(error, WRONG)
-    explanation = explaining.explain(policy, caller, access, time.time())
+    now = time.time()
+    explanations = [(caller, explaining.explain(policy, caller, access, now)) for caller in callers]
+    caller, explanation = min(explanations, key=lambda pair: _distance(pair[1]))
+    if len(explanations) > 1 and caller is not None:
+        typer.echo(f"(the claims have no iss; as if issuer {caller.issuer} had made them)", err=True)
     if as_json:
         print_json(explanation.as_json())
     else:
@@ -134,20 +139,32 @@ def _load(file: Path) -> Policy:
         fail(error, WRONG)
 
 
-def _caller(policy: Policy, token: str | None, claims: str | None, issuer: str | None) -> Caller:
+def _callers(policy: Policy, token: str | None, claims: str | None, issuer: str | None) -> list[Caller]:
+    """Give the caller asked about; where claims do not say who made them, one for each issuer of the policy."""
     from edgeproxy.access.explain import caller_of
 
     if token is None and claims is None:
-        return None
+        return [None]
     shown = _payload(_text(token)) if token is not None else _parsed(_text(claims or ""), "--claims")
     if issuer is None:
         names = [name for name, known in policy.issuers.items() if shown.get("iss", known.url) == known.url]
-        if len(names) != 1:
-            fail("no issuer of the policy, or more than one, fits the claim iss; name it with --issuer", WRONG)
-        issuer = names[0]
-    elif issuer not in policy.issuers:
+        if not names:
+            fail("no issuer of the policy fits the claim iss; name one with --issuer", WRONG)
+        return [caller_of(name, shown) for name in names]
+    if issuer not in policy.issuers:
         fail(f"the policy has no issuer {issuer!r}; it has: {', '.join(policy.issuers) or 'none'}", WRONG)
-    return caller_of(issuer, shown)
+    return [caller_of(issuer, shown)]
+
+
+def _distance(explanation: Explanation) -> int:
+    """Order explanations: what is allowed, then what only a claim stands against, then the rest."""
+    from edgeproxy.access.decisions import Denial
+
+    decision = explanation.decision
+    if not isinstance(decision, Denial):
+        return 0
+    near = decision.mismatch is not None and decision.mismatch.claim not in {"repository", "action"}
+    return 1 if near else 2
 
 
 def _text(value: str) -> str:

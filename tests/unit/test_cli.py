@@ -357,6 +357,23 @@ tests:
         )
         assert json.loads(told.stdout)["allowed"] is (code == 0)
 
+    @pytest.mark.parametrize(("project", "code"), [("7", 0), ("8", 1)])
+    def test_claims_without_an_issuer_are_tried_as_each(self, tmp_path: Path, project: str, code: int) -> None:
+        another = "issuers:\n  another: {url: https://another.example.com, audiences: [registry.example.com]}\n"
+        (tmp_path / "policy.yaml").write_text(self.DOCUMENT.replace("issuers:\n", another))
+        shown = run(
+            "policy",
+            "explain",
+            "policy.yaml",
+            "--claims",
+            json.dumps({"project": project}),
+            "acme/app",
+            "pull",
+            cwd=tmp_path,
+        )
+        assert shown.exit_code == code
+        assert "as if issuer ci had made them" in shown.stderr
+
     def test_explain_reads_a_token_and_does_not_show_it(self, tmp_path: Path) -> None:
         token = "e30.eyJpc3MiOiJodHRwczovL2NpLmV4YW1wbGUuY29tIiwicHJvamVjdCI6IjcifQ.c2lnbmF0dXJl"
         shown = run("policy", "explain", "policy.yaml", "--token", "-", "acme/app", "pull", cwd=tmp_path, text=token)
