@@ -1,0 +1,121 @@
+"""The replay as a command runs it: plan, fill, replay, result, with progress bars on a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from benchmarks.egress.journal import RESULT, Journal, fingerprint
+from benchmarks.egress.plan import Plan
+from benchmarks.egress.replay import Counts, Options, Replay, opened
+from benchmarks.egress.result import Result, Totals
+from benchmarks.egress.targets import Running, StoreServer, Target, running
+from benchmarks.egress.workload import Reading
+from benchmarks.egress.workloads import Format, read
+
+Advance = Callable[[int], None]
+UNKNOWN_BLOB_BYTES = 1024**2
+_Open = Callable[[str, float], Advance]
+
+
+@contextmanager
+def progress() -> Iterator[_Open]:
+    """Show bars on a terminal, and nothing elsewhere."""
+    console = Console(file=sys.stderr)
+    columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bars:
+
+        def begin(what: str, total: float) -> Advance:
+            task = bars.add_task(what, total=total)
+            return lambda amount: bars.advance(task, amount)
+
+        yield begin
+
+
+async def replay(
+    traces: Sequence[Path],
+    target: Target,
+    store: StoreServer,
+    folder: Path,
+    options: Options,
+    *,
+    form: Format | None = None,
+    strict: bool = False,
+    resume: bool = False,
+    say: Callable[[str], None],
+) -> Result:
+    """Replay traces through a target, with everything kept in `folder`; gives the result, which is also written there.
+
+    Raises:
+        CannotResume: the folder holds another or an interrupted replay.
+        CannotRun: a program is missing or does not start.
+        Refused: a trace cannot be read.
+
+    """
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    chosen = asdict(options) | {"target": target, "store": store, "format": form}
+    persistent = store is StoreServer.VERSITYGW
+    journal = Journal.open(folder / "journal.jsonl", fingerprint(traces, chosen), resume=resume, persistent=persistent)
+    with closing(Plan(folder / "plan.sqlite")) as plan, progress() as bars:
+        if plan.fact("requests") is None:
+            reading = Reading(strict=strict)
+            plan.learn(read(traces, reading, form), UNKNOWN_BLOB_BYTES)
+            for line in reading.told():
+                say(line)
+        advance = bars("hashing", plan.total_bytes())
+        plan.name_blobs(advance)
+        counts = Counts()
+        async with running(target, store, folder, counts.at_registry, counts.at_store) as server:
+            async with opened(plan, server, counts, options) as one:
+                await _replayed(one, plan, journal, traces, form, bars)
+                for failure in one.failures:
+                    say(f"failed: {failure}")
+            result = await _result(target, store, traces, plan, journal, server)
+    written = orjson.dumps(result.as_json(), option=orjson.OPT_INDENT_2)
+    await asyncio.to_thread((folder / RESULT).write_bytes, written)
+    return result
+
+
+async def _replayed(
+    one: Replay, plan: Plan, journal: Journal, traces: Sequence[Path], form: Format | None, bars: _Open
+) -> None:
+    if plan.fact("filled") is None:
+        filled = bars("filling", sum(plan.counts()))
+        await one.fill(lambda: filled(1))
+        plan.note("filled", "yes")
+    advance = bars("replaying", int(plan.fact("requests") or 0))
+    advance(journal.position)
+    await one.run(read(traces, Reading(), form), journal, advance)
+
+
+async def _result(
+    target: Target, store: StoreServer, traces: Sequence[Path], plan: Plan, journal: Journal, server: Running
+) -> Result:
+    totals = Totals()
+    for segment in journal.segments:
+        totals.add(segment["totals"])
+    return Result(
+        target=target,
+        delivery=target.delivery,
+        store=store,
+        trace=", ".join(path.name for path in traces),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=f"{os.cpu_count()} cores, {os.uname().sysname} {os.uname().machine}",
+        span=float(plan.fact("span") or 0),
+        error=float(plan.fact("error") or 1),
+        storage=await server.stored(),
+        peak_bytes=server.peak_bytes(),
+        segments=len(journal.segments),
+        resumed=journal.runs - 1,
+        totals=totals,
+    )
