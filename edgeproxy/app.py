@@ -25,7 +25,14 @@ from edgeproxy.audit import AuditLog, sinks_of
 from edgeproxy.config import FileStore, Settings
 from edgeproxy.logs import set_up_logs
 from edgeproxy.registry.service import Registry, make_registry
-from edgeproxy.reload import CurrentPolicy, DocumentUnreadable, compile_policy, policy_document, watch_keys
+from edgeproxy.reload import (
+    CurrentPolicy,
+    DocumentUnreadable,
+    compile_policy,
+    files_beside,
+    policy_document,
+    watch_keys,
+)
 from edgeproxy.serving import Site, on_signals, serve_sites
 from edgeproxy.storage import Presigner, Store
 from edgeproxy.storage.probe import startup_problems
@@ -128,9 +135,10 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> Non
         audit = AuditLog(sinks_of(settings.audit))
         stack.callback(audit.close)
         record = Record(audit, time.time, lambda: policy().version)
+        beside = files_beside(settings)
         policy = CurrentPolicy(
-            policy_document(settings, backend.store),
-            functools.partial(compile_policy, settings),
+            policy_document(settings, backend.store, beside),
+            functools.partial(compile_policy, settings, beside=beside),
             time.time,
             changed=record.policy_changed,
         )

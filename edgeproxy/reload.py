@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -52,11 +53,29 @@ class Document(Protocol):
         """
 
 
-class FileDocument:
-    """A document in a file."""
+class FilesBeside:
+    """The files that a document names (`keys.file`, `ca_file`), relative to a folder: read, and watched from then on."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._names: set[str] = set()
+
+    def __call__(self, name: str) -> bytes:
+        """Read a file."""
+        self._names.add(name)
+        return (self._folder / name).read_bytes()
+
+    def mark(self) -> str:
+        """Give something that changes whenever one of them does."""
+        return "".join(f"|{name} {_state(self._folder / name)}" for name in sorted(self._names))
+
+
+class FileDocument:
+    """A document in a file, and the files beside it that it names."""
+
+    def __init__(self, path: Path, beside: FilesBeside | None = None) -> None:
         self._path = path
+        self._beside = beside
         self.name = str(path)
 
     async def mark(self) -> str:
@@ -65,7 +84,8 @@ class FileDocument:
             info = await asyncio.to_thread(self._path.stat)
         except OSError as error:
             raise _unreadable(self.name, error) from None
-        return f"{info.st_dev}-{info.st_ino}-{info.st_mtime_ns}-{info.st_size}"
+        beside = await asyncio.to_thread(self._beside.mark) if self._beside is not None else ""
+        return f"{_mark(info)}{beside}"
 
     async def read(self) -> bytes:
         """Read the file."""
@@ -101,25 +121,31 @@ class StoredDocument:
             raise DocumentUnreadable(f"{self.name}: {error}") from None
 
 
-def policy_document(settings: Settings, store: Store) -> Document:
+def policy_document(settings: Settings, store: Store, beside: FilesBeside | None = None) -> Document:
     """Find the document that the settings name."""
-    return StoredDocument(store) if settings.policy == STORED_POLICY else FileDocument(Path(settings.policy))
+    if settings.policy == STORED_POLICY:
+        return StoredDocument(store)
+    return FileDocument(Path(settings.policy), beside)
 
 
-def compile_policy(settings: Settings, text: bytes) -> Policy:
-    """Compile a document as this registry would put it in force; files that it names lie beside it.
+def files_beside(settings: Settings) -> FilesBeside:
+    """Find where the files lie that a document names: beside it; for one in the bucket, where we were started."""
+    return FilesBeside(Path() if settings.policy == STORED_POLICY else Path(settings.policy).parent)
+
+
+def compile_policy(settings: Settings, text: bytes, beside: FilesBeside | None = None) -> Policy:
+    """Compile a document as this registry would put it in force.
 
     Raises:
         PolicyError: with every problem of the document.
 
     """
-    folder = Path(settings.policy).parent
     return load_policy(
         text,
         source=settings.policy,
         loopback=settings.loopback,
         now=time.time(),
-        files=lambda name: (folder / name).read_bytes(),
+        files=beside or files_beside(settings),
     )
 
 
@@ -230,6 +256,17 @@ async def watch_keys(keys: SigningKeys) -> None:
                 _log.info("signing keys: %s", ", ".join(key.kid for key in keys.listing()))
         except SigningKeyError as error:
             _log.error("the changed signing keys are not usable, the old ones stay in force: %s", error)
+
+
+def _state(path: Path) -> str:
+    try:
+        return _mark(path.stat())
+    except OSError:
+        return "unreadable"
+
+
+def _mark(info: os.stat_result) -> str:
+    return f"{info.st_dev}-{info.st_ino}-{info.st_mtime_ns}-{info.st_size}"
 
 
 def _unreadable(name: str, error: OSError) -> DocumentUnreadable:

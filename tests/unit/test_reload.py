@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,18 +8,21 @@ from pathlib import Path
 import pytest
 
 from edgeproxy.access.policy import Policy, PolicyError, load_policy
+from edgeproxy.access.rules import InlineKeys
 from edgeproxy.reload import (
     MAX_DOCUMENT_BYTES,
     POLL_SECONDS,
     CurrentPolicy,
     DocumentUnreadable,
     FileDocument,
+    FilesBeside,
     StoredDocument,
 )
 from edgeproxy.storage import keys
 from edgeproxy.storage.filesystem import FilesystemStore
 from tests.http.harness import NOW, Clock
 from tests.interleaving import Interleaved
+from tests.issuer import Key
 
 FIRST = b"version: 1\n"
 SECOND = b"version: 1\npublic: [{repositories: ['a'], actions: [pull]}]\n"
@@ -215,3 +219,39 @@ async def test_the_same_text_written_again_is_not_in_force_since_now(current: Cu
     current.write(FIRST)
     await current.policy.refresh()
     assert current.policy.since == NOW
+
+
+async def test_a_changed_file_that_the_document_names_comes_into_force(tmp_path: Path) -> None:
+    def write(name: str, text: str) -> None:
+        fresh = tmp_path / f"{name}.new"
+        fresh.write_text(text)
+        fresh.rename(tmp_path / name)
+
+    def keys_of(policy: Policy) -> object:
+        source = policy.issuers["cluster"].keys
+        assert isinstance(source, InlineKeys)
+        return source.jwks
+
+    old, new = ({"keys": [Key.make(kid, "ES256").published()]} for kid in ("old", "new"))
+    write("jwks.json", json.dumps(old))
+    write(
+        "policy.yaml",
+        "version: 1\nissuers:\n  cluster: {url: https://k8s.example, audiences: [registry.example], keys: {file: jwks.json}}\n",
+    )
+    beside = FilesBeside(tmp_path)
+    policy = CurrentPolicy(
+        FileDocument(tmp_path / "policy.yaml", beside),
+        lambda text: load_policy(text, source="policy.yaml", loopback=False, now=NOW, files=beside),
+        Clock(),
+    )
+    await policy.start()
+    assert keys_of(policy()) == old
+
+    write("jwks.json", json.dumps(new))
+    await policy.refresh()
+    assert keys_of(policy()) == new
+
+    (tmp_path / "jwks.json").unlink()
+    await policy.refresh()
+    assert "jwks.json" in policy.problem
+    assert keys_of(policy()) == new
