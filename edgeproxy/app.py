@@ -23,6 +23,7 @@ from edgeproxy.access.signing import SigningKeyError, SigningKeys
 from edgeproxy.access.tokens import Verifier
 from edgeproxy.audit import AuditLog, sinks_of
 from edgeproxy.config import FileStore, Settings
+from edgeproxy.health import probes_of
 from edgeproxy.logs import set_up_logs
 from edgeproxy.registry.service import Registry, make_registry
 from edgeproxy.reload import (
@@ -40,7 +41,7 @@ from edgeproxy.web.blobs import Delivery
 from edgeproxy.web.front import Front, routed
 from edgeproxy.web.gate import Gate
 from edgeproxy.web.heads import Head
-from edgeproxy.web.operations import Health, Probes, make_metrics
+from edgeproxy.web.operations import Probes
 from edgeproxy.web.records import Record
 from edgeproxy.web.registry import RegistryEndpoint
 from edgeproxy.web.token import TokenService, token_routes
@@ -169,7 +170,8 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> Non
             settings.store_public_endpoint,
             policy().version[:12],
         )
-        sites = [*_sites(settings, binds, backend, registry, access, record), *besides]
+        probes = probes_of(registry, policy, keys, audit, time.time)
+        sites = [*_sites(settings, binds, backend, registry, access, record, probes), *besides]
         await serve_sites(sites, stop, settings.server)
 
 
@@ -209,7 +211,13 @@ def _access(
 
 
 def _sites(
-    settings: Settings, binds: Binds, backend: Backend, registry: Registry, access: AccessControl, record: Record
+    settings: Settings,
+    binds: Binds,
+    backend: Backend,
+    registry: Registry,
+    access: AccessControl,
+    record: Record,
+    probes: Probes,
 ) -> list[Site]:
     endpoint = RegistryEndpoint(
         registry,
@@ -219,14 +227,6 @@ def _sites(
         max_manifest_bytes=settings.max_manifest_bytes,
         record=record,
         make_id=access.make_id,
-    )
-    probes = Probes(
-        {
-            "policy": functools.partial(_policy_health, access.policy),
-            "signing keys": functools.partial(_keys_health, access.tokens.keys),
-            "store": functools.partial(_store_health, backend.store),
-        },
-        make_metrics(registry),
     )
     others = routed([*token_routes(access.tokens), *probes.probe_routes])
     front = Front(endpoint, others, access.make_id, settings.trusted_proxies)
@@ -261,24 +261,6 @@ async def _warm(issuer_keys: IssuerKeys, policy: CurrentPolicy) -> None:
     # A provider may start with us, as the one of 'edgeproxy dev' does.
     await asyncio.sleep(WARM_AFTER_SECONDS)
     await issuer_keys.warm(policy().issuers.values())
-
-
-async def _policy_health(policy: CurrentPolicy) -> Health:
-    return Health(ok=True, reason=policy.problem)
-
-
-async def _keys_health(keys: SigningKeys) -> Health:
-    try:
-        await asyncio.to_thread(keys.reload)
-    except SigningKeyError as error:
-        # Those that were read before go on signing.
-        return Health(ok=True, reason=str(error))
-    return Health(ok=True)
-
-
-async def _store_health(store: Store) -> Health:
-    await store.check()
-    return Health(ok=True)
 
 
 async def _fetch(url: str, ca: bytes | None) -> bytes:

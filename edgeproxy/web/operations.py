@@ -85,13 +85,21 @@ async def run(check: Check) -> Health:
         return Health(ok=False, reason=str(error))
 
 
-def make_metrics(registry: Registry) -> CollectorRegistry:
-    """Make the metrics that are read off the running process."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A gauge that is read when it is asked for, and what it tells."""
+
+    text: str
+    read: Callable[[], float]
+
+
+def make_metrics(registry: Registry, readings: Mapping[str, Reading] | None = None) -> CollectorRegistry:
+    """Make the metrics that are read off the running process, `readings` by name among them."""
     metrics = CollectorRegistry()
-    gauges: dict[str, tuple[str, Callable[[], float]]] = {
-        "edgeproxy_asyncio_tasks": ("Tasks of the event loop", lambda: len(asyncio.all_tasks())),
-        "edgeproxy_upload_buffer_bytes": ("Memory granted to uploads in flight", lambda: registry.budget.used),
+    own = {
+        "edgeproxy_asyncio_tasks": Reading("Tasks of the event loop", lambda: len(asyncio.all_tasks())),
+        "edgeproxy_upload_buffer_bytes": Reading("Memory granted to uploads in flight", lambda: registry.budget.used),
     }
-    for name, (text, read) in gauges.items():
-        Gauge(name, text, registry=metrics).set_function(read)
+    for name, reading in {**own, **(readings or {})}.items():
+        Gauge(name, reading.text, registry=metrics).set_function(reading.read)
     return metrics
