@@ -64,7 +64,7 @@ def listed(policy: Policy) -> DevIssuer:
     entry = policy.issuers.get(NAME)
     if entry is None:
         raise NoDevIssuer(
-            f"the policy lists no issuer `{NAME}`: take the `#` off the lines about it, or add it with the url "
+            f"the policy lists no issuer `{NAME}`: add it with the url "
             "http://127.0.0.1:5002 (two ports after the registry's) and the audience localhost:5000"
         )
     if _URL.fullmatch(entry.url) is None or not 1 <= int(entry.url.rpartition(":")[2]) <= 65535:

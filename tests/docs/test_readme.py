@@ -304,6 +304,7 @@ def test_it_can_be_read_in_five_minutes() -> None:
         "Point it at a bucket",
         "From GitHub Actions, GitLab CI and Kubernetes",
         "What happens to a request",
+        "What it would cost",
         "Tested with",
         "Limits",
         "Development",

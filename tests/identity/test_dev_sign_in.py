@@ -45,8 +45,10 @@ class Dev:
             return answer.status
 
     async def sign_in(self) -> None:
-        """Take the `#` off as the document itself says, and wait until that is in force, which can only be asked again and again."""
-        self.policy.write_text(re.sub(r"^#([a-z]|  )", r"\1", self.policy.read_text(), flags=re.MULTILINE))
+        """Take the line out as the document itself says, and wait until that is in force, which can only be asked again and again."""
+        text = self.policy.read_text()
+        assert re.search(r"challenge: false$", text, re.MULTILINE)
+        self.policy.write_text(re.sub(r"^.*challenge: false\n", "", text, flags=re.MULTILINE))
         async with aiohttp.ClientSession() as session:
             while True:
                 async with session.get(f"{self.url}/v2/") as answer:
@@ -75,12 +77,18 @@ async def dev(tmp_path: Path) -> AsyncIterator[Dev]:
 
 
 async def test_everyone_pushes_anything_but_what_is_private_with_no_step_before(dev: Dev) -> None:
-    assert [await dev.status(name) for name in ("hello", "team/app", "private", "private/app")] == [202, 202, 202, 403]
+    async with aiohttp.ClientSession() as session, session.get(f"{dev.url}/v2/") as answer:
+        assert answer.status == 200
+    assert [await dev.status(name) for name in ("hello", "team/app", "private", "private/app")] == [202, 202, 202, 401]
+
+
+async def test_a_token_is_believed_from_the_first_minute(dev: Dev) -> None:
+    token = await dev.token("--claim", "repository=acme/app")
+    assert await can(dev.url, token, "push", "private/app")
+    assert not await can(dev.url, token, "push", "private/other")
 
 
 async def test_a_token_opens_what_its_claims_allow_and_the_registry_was_not_restarted(dev: Dev) -> None:
-    refused = await dev.edgeproxy("dev-token", "--data", str(dev.folder / "data"), status=2)
-    assert "take the `#` off" in refused
     await dev.sign_in()
 
     team, oncall = await dev.token("--claim", "repository=acme/app"), await dev.token("--claim", "groups=oncall")

@@ -137,7 +137,7 @@ class TestIssuer:
         assert dev_issuer.listed(policy) == DevIssuer("http://127.0.0.1:6002", "localhost:5000")
 
     def test_a_policy_without_it_has_none(self) -> None:
-        with pytest.raises(NoDevIssuer, match="take the `#` off"):
+        with pytest.raises(NoDevIssuer, match="lists no issuer `dev`: add it"):
             dev_issuer.listed(load_policy(b"version: 1\n", source="p", loopback=True, now=0))
 
     def test_it_can_be_discovered(self, data: Path) -> None:
