@@ -13,7 +13,8 @@ from edgeproxy.registry.manifests import Manifests, StoredManifest
 from edgeproxy.registry.referrers import Referrers
 from edgeproxy.registry.tags import Tags
 
-_ROUNDS: Final = 5
+_ROUNDS: Final = 50
+"""A delete outlasts pushes of the same digest, which give up sooner: each of theirs may undo one of ours."""
 
 Immutable = Callable[[Repository, Tag], bool]
 
