@@ -16,9 +16,9 @@ from typing import Any, Final
 import uvloop
 
 from edgeproxy.access.bearers import Bearers
-from edgeproxy.access.credentials import Authenticated, Credentials
+from edgeproxy.access.credentials import Credentials
 from edgeproxy.access.issuers import IssuerKeys
-from edgeproxy.access.policy import Policy, PolicyError
+from edgeproxy.access.policy import PolicyError
 from edgeproxy.access.signing import SigningKeyError, SigningKeys
 from edgeproxy.access.tokens import Verifier
 from edgeproxy.audit import AuditLog, sinks_of
@@ -40,7 +40,6 @@ from edgeproxy.storage.probe import startup_problems
 from edgeproxy.web.blobs import Delivery
 from edgeproxy.web.front import Front, routed
 from edgeproxy.web.gate import Gate
-from edgeproxy.web.heads import Head
 from edgeproxy.web.operations import Probes
 from edgeproxy.web.records import Record
 from edgeproxy.web.registry import RegistryEndpoint
@@ -191,11 +190,7 @@ def _access(
     make_id = RequestIds(secrets.token_hex(5))
     verifier = Verifier(issuer_keys)
     bearers = Bearers(keys, settings.public_url, secrets.token_bytes)
-    credentials = Credentials(verifier, bearers)
-
-    async def authenticate(head: Head, policy: Policy) -> Authenticated:
-        return await credentials.authenticate(head.fields.get(b"authorization", []), policy, time.time())
-
+    gate = Gate(policy, Credentials(verifier, bearers), time.time, settings.public_url)
     tokens = TokenService(
         policy=policy,
         verifier=verifier,
@@ -207,7 +202,7 @@ def _access(
         make_id=make_id,
         audit=record.token,
     )
-    return AccessControl(policy, Gate(policy, authenticate, time.time, settings.public_url), tokens, make_id)
+    return AccessControl(policy, gate, tokens, make_id)
 
 
 def _sites(

@@ -64,6 +64,15 @@ class Blobs:
         self._unsure: dict[str, float] = {}
         self._all_unsure = 0.0
 
+    def remembered(self, repository: Repository, digest: Digest) -> int | None:
+        """Say what `size` would say without asking the store; None where it would have to ask."""
+        now = self._clock()
+        link = self.links.fresh((repository.name, digest), now)
+        if link is None or link.vouched is None:
+            return None if link is None else link.size
+        deletion = self.deletions.fresh(repository.name, now)
+        return link.size if deletion is not None and _was_over(deletion, link.vouched) else None
+
     async def size(self, repository: Repository, digest: Digest) -> int:
         """Say how large a blob of the repository is: no store call when it was asked within 60 s, else at most one as a rule.
 

@@ -64,6 +64,15 @@ class Memory(Generic[Key, Value]):
             self.misses += 1
         return entry[0]
 
+    def fresh(self, key: Key, now: float) -> Value | None:
+        """Give a fresh answer or nothing, for who then asks again with `get`: only a hit counts."""
+        entry = self._entries.get(key)
+        if entry is None or now >= entry[0].fresh_until:
+            return None
+        self._entries.move_to_end(key)
+        self.hits += 1
+        return entry[0].value
+
     def put(self, key: Key, value: Value, fresh_until: float, epoch: int) -> None:
         """Remember an answer that was asked for in `epoch`, unless something was forgotten since."""
         if epoch != self.epoch:

@@ -205,6 +205,9 @@ class PresignedURL:
 class Presigner(Protocol):
     """Makes presigned URLs. Hot path: no call to the store."""
 
+    def presign_now(self, key: str, seconds: int) -> PresignedURL | None:
+        """Sign as `presign` does; None where the credential has to be asked for first, which takes a wait."""
+
     async def presign(self, key: str, seconds: int) -> PresignedURL:
         """Sign a GET of `key` for `seconds`, or less where the credential that signs ends sooner.
 

@@ -30,10 +30,11 @@ from edgeproxy.storage import (
 from edgeproxy.storage.presign import Credentials
 from edgeproxy.storage.s3_answers import described, etag_of, listed, modified_of
 from edgeproxy.storage.s3_body import prepare
-from edgeproxy.storage.s3_calls import ERRORS, Answer, Calls, Limits, OnCall
+from edgeproxy.storage.s3_calls import ERRORS, Calls, Limits, OnCall
 from edgeproxy.storage.s3_credentials import CredentialSource, S3Presigner
 from edgeproxy.storage.s3_errors import InvalidRange, no_bucket
 from edgeproxy.storage.s3_multipart import COPY_SPEED, S3Multipart, begin, copy_in_parts
+from edgeproxy.storage.s3_reads import Reads
 
 _PIECE: Final = 1024 * 1024
 _PAGE: Final = 1000
@@ -72,13 +73,23 @@ class S3Store:
         self._calls = Calls(
             session, bucket, endpoint, region, limits or Limits(), on_call=on_call, random=random, sleep=sleep
         )
+        self._reads = Reads(
+            self._calls,
+            self._source,
+            region=region,
+            prefix=self._prefix,
+            ca_bundle=session.get_config_variable("ca_bundle"),
+            clock=clock,
+        )
 
     async def open(self) -> None:
         """Make ready; sends nothing."""
         await self._calls.open()
+        await self._reads.open()
 
     async def close(self) -> None:
         """Give back connections."""
+        await self._reads.close()
         await self._calls.close()
 
     def presigner(self, public_endpoint: str | None = None) -> Presigner:
@@ -95,23 +106,11 @@ class S3Store:
 
     async def head(self, key: str) -> ObjectInfo:
         """Describe an object; see `Store.head`."""
-        return described(key, await self._calls.call("HeadObject", self._prefix + key))
+        return await self._reads.head(key)
 
     async def read(self, key: str, limit: int) -> tuple[ObjectInfo, bytes]:
         """Read a small object; see `Store.read`."""
-        content = b""
-
-        async def finish(answer: Answer) -> None:
-            nonlocal content
-            async with answer["Body"] as body:
-                if answer["ContentLength"] <= limit:
-                    content = await body.read()
-
-        answer = await self._calls.call("GetObject", self._prefix + key, moves=limit, finish=finish)
-        info = described(key, answer)
-        if info.size > limit:
-            raise StoreUnavailable(f"GetObject {key}: {info.size} bytes where at most {limit} are expected")
-        return info, content
+        return await self._reads.read(key, limit)
 
     def stream(
         self, key: str, start: int = 0, length: int | None = None

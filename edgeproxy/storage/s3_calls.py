@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiohttp
 from aiobotocore.config import AioConfig
@@ -18,15 +18,16 @@ from botocore.parsers import ResponseParserError
 
 from edgeproxy.storage import PreconditionFailed, StoreUnavailable
 from edgeproxy.storage.s3_body import SIGNATURE_VERSION
-from edgeproxy.storage.s3_errors import Failure, NoSuchUpload, Verdict, failure
+from edgeproxy.storage.s3_errors import Failure, NoSuchUpload, Refused, Verdict, failure
 
+T = TypeVar("T")
 Answer = dict[str, Any]
 """What the SDK parsed out of a response."""
 
 OnCall = Callable[[str, float, str], None]
 """Observer of every attempt: operation, seconds, outcome (`ok` or the store's error code)."""
 
-ERRORS: Final = (BotoCoreError, ClientError, ResponseParserError, aiohttp.ClientError, OSError, RuntimeError)
+ERRORS: Final = (BotoCoreError, ClientError, Refused, ResponseParserError, aiohttp.ClientError, OSError, RuntimeError)
 """All that an attempt may end with. RuntimeError: a renewed credential that is expired, or a closed session."""
 
 
@@ -136,15 +137,32 @@ class Calls:
         if key:
             parameters["Key"] = key
         method = getattr(self._client, xform_name(operation))
+
+        async def send() -> Answer:
+            answer: Answer = await method(**parameters)
+            if finish is not None:
+                await finish(answer)
+            return answer
+
+        return await self.until_done(operation, key, send, moves=moves, settle=settle)
+
+    async def until_done(
+        self,
+        operation: str,
+        key: str,
+        send: Callable[[], Awaitable[T]],
+        *,
+        moves: int = 0,
+        settle: Callable[[], Awaitable[T | None]] | None = None,
+    ) -> T:
+        """Send a request until it succeeds, fails for good, or the deadline is over; see `call`."""
         allowance = moves / (1024 * 1024)
 
-        async def attempt() -> Answer:
+        async def attempt() -> T:
             started, outcome = time.perf_counter(), "cancelled"
             try:
                 async with asyncio.timeout(self.limits.read + allowance):
-                    answer: Answer = await method(**parameters)
-                    if finish is not None:
-                        await finish(answer)
+                    answer = await send()
             except ERRORS as error:
                 outcome = failure(operation, key, error).code
                 raise
@@ -170,12 +188,12 @@ class Calls:
         self,
         operation: str,
         key: str,
-        attempt: Callable[[], Awaitable[Answer]],
+        attempt: Callable[[], Awaitable[T]],
         *,
-        settle: Callable[[], Awaitable[Answer | None]] | None,
+        settle: Callable[[], Awaitable[T | None]] | None,
         failures: list[Failure],
         deadline: float,
-    ) -> Answer:
+    ) -> T:
         while True:
             try:
                 return await attempt()

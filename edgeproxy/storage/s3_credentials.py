@@ -101,6 +101,15 @@ class S3Presigner:
         """Sign a GET of `key`; see `Presigner.presign`."""
         now = self._clock()
         credentials = self._source.fresh(now) or await self._source.current()
+        return self._sign(key, now, seconds, credentials)
+
+    def presign_now(self, key: str, seconds: int) -> PresignedURL | None:
+        """Sign with the credential at hand; see `Presigner.presign_now`."""
+        now = self._clock()
+        credentials = self._source.fresh(now)
+        return None if credentials is None else self._sign(key, now, seconds, credentials)
+
+    def _sign(self, key: str, now: float, seconds: int, credentials: Credentials) -> PresignedURL:
         signer = self._signer
         if signer is None or signer.credentials is not credentials:
             signer = self._signer = QuerySigner(*self._place, credentials, prefix=self._prefix)

@@ -29,6 +29,15 @@ class InvalidRange(StoreUnavailable):
     """No byte of the object lies in the range."""
 
 
+class Refused(Exception):
+    """The store did not do what a request of our own asked; `code` is "" where its answer names none."""
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(f"{status} {code}")
+        self.status = status
+        self.code = code
+
+
 class Verdict(enum.Enum):
     """What to do about a failed attempt."""
 
@@ -102,7 +111,11 @@ def no_bucket() -> StoreUnavailable:
 def failure(operation: str, key: str, error: Exception) -> Failure:
     """Judge an exception that an attempt ended with."""
     if isinstance(error, ClientError):
-        return _answered(operation, key, error)
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        return _answered(operation, key, status, code)
+    if isinstance(error, Refused):
+        return _answered(operation, key, error.status, error.code)
     what = f"{operation} {key}".rstrip()
     kind = type(error).__name__
     if kind in _CREDENTIAL_ERRORS:
@@ -113,9 +126,7 @@ def failure(operation: str, key: str, error: Exception) -> Failure:
     return Failure(kind, Verdict.RETRY, StoreUnavailable(text))
 
 
-def _answered(operation: str, key: str, error: ClientError) -> Failure:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+def _answered(operation: str, key: str, status: int, code: str) -> Failure:
     code = code or str(status)
     what = f"{operation} {key}".rstrip()
     outright = _OUTRIGHT.get(code)

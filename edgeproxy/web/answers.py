@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -55,6 +56,11 @@ def refusal(error: RegistryError, request_id: str) -> Answer:
     return Answer(error.status, headers, orjson.dumps({"errors": [item]}))
 
 
+@lru_cache(maxsize=256)
+def _name(name: str) -> bytes:
+    return name.lower().encode()
+
+
 async def send_answer(answer: Answer, body: RequestBody, send: Send, always: Mapping[str, str], *, head: bool) -> None:
     """Send an answer, with the headers that every answer has, and leave nothing unread behind it."""
     length = len(answer.body) if answer.length is None else answer.length
@@ -65,7 +71,7 @@ async def send_answer(answer: Answer, body: RequestBody, send: Send, always: Map
         {
             "type": "http.response.start",
             "status": answer.status,
-            "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()],
+            "headers": [(_name(name), value.encode("latin-1")) for name, value in headers.items()],
         }
     )
     if answer.stream is not None and not head:

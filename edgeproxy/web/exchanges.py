@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from edgeproxy.access.credentials import ANONYMOUS, Authenticated
 from edgeproxy.access.decisions import Grant
 from edgeproxy.oci.operations import Operation
 from edgeproxy.web.bodies import RequestBody
 from edgeproxy.web.heads import Head
+
+Opened = TypeVar("Opened")
 
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._=+/-]{1,128}", re.ASCII)
 
@@ -24,11 +26,21 @@ class Exchange:
     id: str
     head: Head
     body: RequestBody
-    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     operation: Operation | None = None
     who: Authenticated = ANONYMOUS
     grant: Grant | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    _opened: AsyncExitStack | None = None
+
+    async def enter(self, context: AbstractAsyncContextManager[Opened]) -> Opened:
+        """Open what has to stay open until the answer is sent."""
+        self._opened = self._opened or AsyncExitStack()
+        return await self._opened.enter_async_context(context)
+
+    async def close(self) -> None:
+        """Close what was opened; nearly always nothing."""
+        if self._opened is not None:
+            await self._opened.aclose()
 
     @property
     def session_owner(self) -> str:

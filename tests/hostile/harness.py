@@ -20,7 +20,7 @@ from typing import Any, cast
 from urllib.parse import quote, urlencode
 
 from edgeproxy.access.bearers import Bearers
-from edgeproxy.access.credentials import Authenticated, Credentials
+from edgeproxy.access.credentials import Credentials
 from edgeproxy.access.issuers import FetchFailed, IssuerKeys
 from edgeproxy.access.policy import Policy, load_policy
 from edgeproxy.access.signing import SigningKeys, new_key
@@ -33,7 +33,6 @@ from edgeproxy.storage.filesystem import FilesystemStore
 from edgeproxy.web.blobs import Delivery
 from edgeproxy.web.front import Front, routed
 from edgeproxy.web.gate import Gate
-from edgeproxy.web.heads import Head
 from edgeproxy.web.operations import Probes, make_metrics
 from edgeproxy.web.records import Record
 from edgeproxy.web.registry import RegistryEndpoint
@@ -278,9 +277,6 @@ def _wire(world: World, presigner: FilePresigner) -> IssuerKeys:
     world.bearers = Bearers(world.keys, PUBLIC_URL, lambda count: next(names).to_bytes(count, "big"))
     credentials = Credentials(verifier, world.bearers)
 
-    async def authenticate(head: Head, policy: Policy) -> Authenticated:
-        return await credentials.authenticate(head.fields.get(b"authorization", []), policy, world.clock())
-
     world.registry = make_registry(
         cast("Store", world.store),
         clock=world.clock,
@@ -291,7 +287,7 @@ def _wire(world: World, presigner: FilePresigner) -> IssuerKeys:
     )
     world.audit = AuditLog([world.lines])
     record = Record(world.audit, world.clock, lambda: world.policy.version)
-    world.gate = Gate(lambda: world.policy, authenticate, world.clock, PUBLIC_URL)
+    world.gate = Gate(lambda: world.policy, credentials, world.clock, PUBLIC_URL)
     endpoint = RegistryEndpoint(
         world.registry,
         world.gate,

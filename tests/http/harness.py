@@ -31,7 +31,6 @@ from edgeproxy.web.blobs import Delivery
 from edgeproxy.web.bodies import Receive
 from edgeproxy.web.front import Front
 from edgeproxy.web.gate import Gate
-from edgeproxy.web.heads import Head
 from edgeproxy.web.operations import Probes, make_metrics
 from edgeproxy.web.records import Record
 from edgeproxy.web.registry import RegistryEndpoint
@@ -219,6 +218,22 @@ class House:
         return reply.expect(202).header("location")
 
 
+class Named:
+    """An authenticator for which the name of a caller is its token."""
+
+    def __init__(self, callers: Mapping[str, Authenticated]) -> None:
+        self._callers = callers
+
+    def remembered(self, headers: Sequence[bytes], policy: Policy, now: float) -> Authenticated | None:
+        return self._callers.get(headers[0].decode().removeprefix("Bearer "))
+
+    async def authenticate(self, headers: Sequence[bytes], policy: Policy, now: float) -> Authenticated:
+        who = self.remembered(headers, policy, now)
+        if who is None:
+            raise TokenRefused(TokenReason.SIGNATURE, "the token is not signed by its issuer", detail="for operators")
+        return who
+
+
 async def call(
     app: Callable[[Any, Receive, Send], Any],
     method: str,
@@ -307,12 +322,6 @@ def build(
     house = House(store, clock, policy_of(policy), dict(callers or {}))
     names = itertools.count(1)
 
-    async def authenticate(head: Head, _: Policy) -> Authenticated:
-        name = head.fields[b"authorization"][0].decode().removeprefix("Bearer ")
-        if name not in house.callers:
-            raise TokenRefused(TokenReason.SIGNATURE, "the token is not signed by its issuer", detail="for operators")
-        return house.callers[name]
-
     house.registry = make_registry(
         store,
         clock=clock,
@@ -322,7 +331,7 @@ def build(
         max_blob_bytes=max_blob_bytes,
     )
     house.audit = AuditLog([house.lines])
-    house.gate = Gate(lambda: house.policy, authenticate, clock, PUBLIC_URL)
+    house.gate = Gate(lambda: house.policy, Named(house.callers), clock, PUBLIC_URL)
     endpoint = RegistryEndpoint(
         house.registry,
         house.gate,
