@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -29,6 +31,7 @@ class Exchange:
     who: Authenticated = ANONYMOUS
     grant: Grant | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
 
     @property
     def session_owner(self) -> str:
@@ -50,3 +53,15 @@ def request_id(head: Head, make: Callable[[], str]) -> str:
         if _SANE_ID.fullmatch(text) is not None:
             return text
     return make()
+
+
+class RequestIds:
+    """Makes request ids: a number after what tells this process from all others. No system call each, as random ones would need."""
+
+    def __init__(self, process: str) -> None:
+        self._process = process
+        self._numbers = itertools.count(1)
+
+    def __call__(self) -> str:
+        """Make an id that no other request has."""
+        return f"{self._process}-{next(self._numbers):x}"

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from edgeproxy.access.decisions import Reason
@@ -100,7 +101,9 @@ class RegistryEndpoint:
             # There may be a body, however it is framed.
             head = Head(scope["method"], scope["raw_path"], b"", {}, None, has_body=True, peer="")
             exchange = Exchange(self._make_id(), head, RequestBody(receive, head))
-            await self._respond(exchange, refusal(error, exchange.id), send)
+            unreadable = refusal(error, exchange.id)
+            self._record.unreadable(exchange, unreadable)
+            await self._respond(exchange, unreadable, send)
             self._read_on(exchange.body)
             return
         exchange = Exchange(request_id(head, self._make_id), head, RequestBody(receive, head))
@@ -193,6 +196,8 @@ class RegistryEndpoint:
         return PolicyDenied(unknown, denied.access, denied.denial)
 
     async def _respond(self, exchange: Exchange, answer: Answer, send: Send) -> None:
+        if answer.stream is not None:
+            answer = replace(answer, stream=self._record.counters.proxied(answer.stream))
         always = {"X-Request-Id": exchange.id, "Docker-Distribution-Api-Version": "registry/2.0"}
         try:
             await send_answer(answer, exchange.body, send, always, head=exchange.head.method == "HEAD")

@@ -26,6 +26,9 @@ from edgeproxy.access.policy import Policy, load_policy
 from edgeproxy.access.signing import SigningKeys, new_key
 from edgeproxy.access.tokens import Verifier
 from edgeproxy.audit import AuditLog
+from edgeproxy.counters import Counters
+from edgeproxy.metrics import counted, printed
+from edgeproxy.readings import of_registry
 from edgeproxy.registry.service import Registry, make_registry
 from edgeproxy.storage import Store
 from edgeproxy.storage.file_presign import FilePresigner
@@ -34,7 +37,7 @@ from edgeproxy.web.blobs import Delivery
 from edgeproxy.web.front import Front, routed
 from edgeproxy.web.gate import Gate
 from edgeproxy.web.heads import Head
-from edgeproxy.web.operations import Probes, make_metrics
+from edgeproxy.web.operations import Probes
 from edgeproxy.web.records import Record
 from edgeproxy.web.registry import RegistryEndpoint
 from edgeproxy.web.token import TokenService, token_routes
@@ -290,7 +293,7 @@ def _wire(world: World, presigner: FilePresigner) -> IssuerKeys:
         max_blob_bytes=None,
     )
     world.audit = AuditLog([world.lines])
-    record = Record(world.audit, world.clock, lambda: world.policy.version)
+    record = Record(world.audit, world.clock, lambda: world.policy.version, Counters())
     world.gate = Gate(lambda: world.policy, authenticate, world.clock, PUBLIC_URL)
     endpoint = RegistryEndpoint(
         world.registry,
@@ -312,6 +315,8 @@ def _wire(world: World, presigner: FilePresigner) -> IssuerKeys:
         make_id=lambda: "r1",
         audit=record.token,
     )
-    probes = Probes({}, make_metrics(world.registry))
-    world.app = Front(endpoint, routed([*token_routes(tokens), *probes.probe_routes]), lambda: "r1")
+    probes = Probes({}, lambda: printed(counted(record.counters) | of_registry(world.registry)))
+    world.app = Front(
+        endpoint, routed([*token_routes(tokens), *probes.probe_routes]), lambda: "r1", counters=record.counters
+    )
     return issuer_keys
