@@ -27,7 +27,7 @@ from edgeproxy.access.signing import SigningKeys, new_key
 from edgeproxy.access.tokens import Verifier
 from edgeproxy.audit import AuditLog
 from edgeproxy.counters import Counters
-from edgeproxy.metrics import counted, printed
+from edgeproxy.metrics import Samples, counted, printed
 from edgeproxy.readings import of_registry
 from edgeproxy.registry.service import Registry, make_registry
 from edgeproxy.storage import Store
@@ -134,6 +134,7 @@ class World:
     gate: Gate = field(init=False)
     bearers: Bearers = field(init=False)
     app: Front = field(init=False)
+    counters: Counters = field(default_factory=Counters)
     _markers: itertools.count[int] = field(default_factory=itertools.count)
 
     def build(self, claims: Mapping[str, Any] | None = None, **how: Any) -> str:
@@ -143,6 +144,10 @@ class World:
     def person(self, *groups: str, **claims: Any) -> str:
         """Mint the token of somebody in these groups."""
         return self.staff.mint({"groups": list(groups), **claims})
+
+    def numbers(self) -> Samples:
+        """Give what /metrics would tell."""
+        return counted(self.counters) | of_registry(self.registry)
 
     def set_policy(self, text: str) -> None:
         self.policy = policy_of(text)
@@ -293,7 +298,7 @@ def _wire(world: World, presigner: FilePresigner) -> IssuerKeys:
         max_blob_bytes=None,
     )
     world.audit = AuditLog([world.lines])
-    record = Record(world.audit, world.clock, lambda: world.policy.version, Counters())
+    record = Record(world.audit, world.clock, lambda: world.policy.version, world.counters)
     world.gate = Gate(lambda: world.policy, authenticate, world.clock, PUBLIC_URL)
     endpoint = RegistryEndpoint(
         world.registry,
@@ -315,8 +320,8 @@ def _wire(world: World, presigner: FilePresigner) -> IssuerKeys:
         make_id=lambda: "r1",
         audit=record.token,
     )
-    probes = Probes({}, lambda: printed(counted(record.counters) | of_registry(world.registry)))
+    probes = Probes({}, lambda: printed(world.numbers()))
     world.app = Front(
-        endpoint, routed([*token_routes(tokens), *probes.probe_routes]), lambda: "r1", counters=record.counters
+        endpoint, routed([*token_routes(tokens), *probes.probe_routes]), lambda: "r1", counters=world.counters
     )
     return issuer_keys
