@@ -94,6 +94,11 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
+    @property
+    def number(self) -> int:
+        """Say how many there were."""
+        return sum(self.counts)
+
     def add(self, seconds: float) -> None:
         """Count one that took so long."""
         self.counts[bisect_left(self.bounds, seconds)] += 1
@@ -104,28 +109,22 @@ class Counters:
     """Everything that is counted in one process since it started."""
 
     def __init__(self) -> None:
-        self.requests: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self.request_seconds = {operation: Histogram(REQUEST_BOUNDS) for operation in OPERATIONS}
-        self.redirects = 0
+        self.requests: dict[tuple[str, str], Histogram] = {}
         self.delegated_bytes = 0
         self.proxied_bytes = 0
         self.received_bytes = 0
         self.denials: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.tokens: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self.store_calls: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self.store_seconds = {operation: Histogram(STORE_BOUNDS) for operation in STORE_CLASSES}
+        self.store_calls: dict[tuple[str, str], Histogram] = {}
         self.store_retries: defaultdict[str, int] = defaultdict(int)
         self._issuers: set[str] = {ANONYMOUS, UNKNOWN}
 
-    def request(self, operation: str, outcome: str, seconds: float) -> None:
-        """Count a request that was answered, or whose client has gone."""
-        self.requests[operation, outcome] += 1
-        self.request_seconds[operation].add(seconds)
-
-    def redirected(self, size: int) -> None:
-        """Count a client that was sent to the store for so many bytes."""
-        self.redirects += 1
-        self.delegated_bytes += size
+    def requests_of(self, operation: str, outcome: str) -> Histogram:
+        """Give what counts the requests of one kind. Who answers many keeps it, and adds to it the time of each."""
+        found = self.requests.get((operation, outcome))
+        if found is None:
+            found = self.requests[operation, outcome] = Histogram(REQUEST_BOUNDS)
+        return found
 
     async def proxied(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Count the bytes of a blob that pass through us; a piece counts once the client has taken it."""
@@ -153,8 +152,11 @@ class Counters:
         if outcome == RETRY:
             self.store_retries[operation] += 1
             return
-        self.store_calls[operation, _FOLDED_OUTCOMES.get(outcome, "failed")] += 1
-        self.store_seconds[operation].add(seconds)
+        kind = (operation, _FOLDED_OUTCOMES.get(outcome, "failed"))
+        found = self.store_calls.get(kind)
+        if found is None:
+            found = self.store_calls[kind] = Histogram(STORE_BOUNDS)
+        found.add(seconds)
 
 
 def outcome_of(status: int) -> str:

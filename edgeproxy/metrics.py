@@ -19,6 +19,8 @@ from edgeproxy.counters import (
     FOLDED,
     OPERATIONS,
     OUTCOMES,
+    REQUEST_BOUNDS,
+    STORE_BOUNDS,
     STORE_CLASSES,
     STORE_OUTCOMES,
     UNKNOWN,
@@ -211,39 +213,50 @@ _BY_SAMPLE: Final[Mapping[str, Described]] = {name: metric for metric in METRICS
 def counted(counters: Counters) -> Samples:
     """Give the numbers of the counters; those that alarms watch are there from the start, as 0."""
     samples: Samples = {
-        ("edgeproxy_redirects_total", ()): counters.redirects,
+        ("edgeproxy_redirects_total", ()): sum(
+            requests.number for (_, outcome), requests in counters.requests.items() if outcome == "redirected"
+        ),
         ("edgeproxy_delegated_bytes_total", ()): counters.delegated_bytes,
         ("edgeproxy_proxied_bytes_total", ()): counters.proxied_bytes,
         ("edgeproxy_received_bytes_total", ()): counters.received_bytes,
     }
-    requests = {(operation, outcome): 0 for operation in OPERATIONS for outcome in ("ok", "failed")}
-    for (operation, outcome), number in {**requests, **counters.requests}.items():
+    for (operation, outcome), number in _numbers(counters.requests, OPERATIONS).items():
         samples["edgeproxy_requests_total", (("operation", operation), ("outcome", outcome))] = number
     for (kind, reason), number in counters.denials.items():
         samples["edgeproxy_denials_total", (("kind", kind), ("reason", reason))] = number
     for (issuer, outcome), number in counters.tokens.items():
         samples["edgeproxy_token_requests_total", (("issuer", issuer), ("outcome", outcome))] = number
-    calls = {(operation, outcome): 0 for operation in STORE_CLASSES for outcome in ("ok", "failed")}
-    for (operation, outcome), number in {**calls, **counters.store_calls}.items():
+    for (operation, outcome), number in _numbers(counters.store_calls, STORE_CLASSES).items():
         labels = (("operation", operation), ("class", STORE_CLASSES[operation]), ("outcome", outcome))
         samples["edgeproxy_store_calls_total", labels] = number
     for operation in STORE_CLASSES:
         samples["edgeproxy_store_retries_total", (("operation", operation),)] = counters.store_retries[operation]
-    samples |= _histograms("edgeproxy_request_seconds", counters.request_seconds)
-    samples |= _histograms("edgeproxy_store_call_seconds", counters.store_seconds)
+    samples |= _histograms("edgeproxy_request_seconds", counters.requests, OPERATIONS, REQUEST_BOUNDS)
+    samples |= _histograms("edgeproxy_store_call_seconds", counters.store_calls, STORE_CLASSES, STORE_BOUNDS)
     return samples
 
 
-def _histograms(name: str, histograms: Mapping[str, Histogram]) -> Samples:
+Kinds = Mapping[tuple[str, str], Histogram]
+"""What was counted, by operation and outcome."""
+
+
+def _numbers(counted: Kinds, operations: Iterable[str]) -> dict[tuple[str, str], int]:
+    numbers = {(operation, outcome): 0 for operation in operations for outcome in ("ok", "failed")}
+    return numbers | {kind: histogram.number for kind, histogram in counted.items()}
+
+
+def _histograms(name: str, counted: Kinds, operations: Iterable[str], bounds: Sequence[float]) -> Samples:
+    """Make one histogram for each operation, whatever the outcome."""
     samples: Samples = {}
-    for operation, histogram in histograms.items():
+    for operation in operations:
+        kinds = [histogram for (named, _), histogram in counted.items() if named == operation]
         labels = (("operation", operation),)
         sum_so_far = 0
-        for bound, number in zip((*map(str, histogram.bounds), "+Inf"), histogram.counts, strict=True):
-            sum_so_far += number
+        for at, bound in enumerate((*map(str, bounds), "+Inf")):
+            sum_so_far += sum(histogram.counts[at] for histogram in kinds)
             samples[f"{name}_bucket", (*labels, ("le", bound))] = sum_so_far
         samples[f"{name}_count", labels] = sum_so_far
-        samples[f"{name}_sum", labels] = histogram.total
+        samples[f"{name}_sum", labels] = sum(histogram.total for histogram in kinds)
     return samples
 
 

@@ -25,7 +25,7 @@ def counted(raw_path: bytes, counters: Counters, send: Send) -> Send:
 
     async def counting(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            counters.request(operation, outcome_of(message["status"]), time.perf_counter() - started)
+            counters.requests_of(operation, outcome_of(message["status"])).add(time.perf_counter() - started)
         await send(message)
 
     return counting

@@ -10,7 +10,7 @@ from edgeproxy.access.decisions import Grant
 from edgeproxy.access.policy import Policy
 from edgeproxy.access.refusals import TokenRefused
 from edgeproxy.audit import AuditLog
-from edgeproxy.counters import ANONYMOUS, UNKNOWN, Counters, outcome_of
+from edgeproxy.counters import ANONYMOUS, UNKNOWN, Counters, Histogram, outcome_of
 from edgeproxy.oci import operations as ops
 from edgeproxy.oci.errors import RegistryError
 from edgeproxy.oci.names import Digest, Tag
@@ -72,6 +72,8 @@ class Record:
         counters: Counters | None = None,
     ) -> None:
         self.counters = counters or Counters()
+        # The way from an exchange to its counter, in one look-up.
+        self._requests: dict[tuple[type[Any], bool, str], Histogram] = {}
         self._audit = audit
         self._clock = clock
         self._policy_version = policy_version
@@ -79,7 +81,7 @@ class Record:
     def answered(self, exchange: Exchange, answer: Answer) -> None:
         """Tell of an operation that was performed."""
         if answer.status == 307:
-            self.counters.redirected(answer.facts["bytes"])
+            self.counters.delegated_bytes += answer.facts["bytes"]
             self._count(exchange, "redirected")
         else:
             self._count(exchange, "ok")
@@ -168,10 +170,11 @@ class Record:
         self._emit(exchange, event, "failed", {"reason": "the client went away"})
 
     def _count(self, exchange: Exchange, outcome: str) -> None:
-        kind = type(exchange.operation)
-        operation = _HEADS.get(kind) if exchange.head.method == "HEAD" else None
-        seconds = time.perf_counter() - exchange.started
-        self.counters.request(operation or OPERATION_NAMES[kind], outcome, seconds)
+        key = (type(exchange.operation), exchange.head.method == "HEAD", outcome)
+        requests = self._requests.get(key)
+        if requests is None:
+            requests = self._requests[key] = self.counters.requests_of(_name(exchange), outcome)
+        requests.add(time.perf_counter() - exchange.started)
         if exchange.body.received:
             self.counters.received_bytes += exchange.body.received
 
@@ -195,6 +198,12 @@ class Record:
         line |= exchange.facts
         line |= facts
         self._audit.emit(line)
+
+
+def _name(exchange: Exchange) -> str:
+    """Name what was asked."""
+    kind = type(exchange.operation)
+    return (_HEADS.get(kind) if exchange.head.method == "HEAD" else None) or OPERATION_NAMES[kind]
 
 
 def _named(operation: ops.Operation | None) -> dict[str, Any]:
