@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import orjson
 
-from edgeproxy.metrics import Samples, Source, lasting, merged
+from edgeproxy.exposition import lasting, merged
+from edgeproxy.metrics import Samples, Source
 
 PLACE_BYTES: Final = 1024 * 1024
 """Room for two pages of numbers. What is not written to takes no memory."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from edgeproxy.access.signing import SigningKeyError, SigningKeys
-from edgeproxy.metrics import Source, printed
+from edgeproxy.exposition import printed
+from edgeproxy.metrics import Source
 from edgeproxy.reload import CurrentPolicy
 from edgeproxy.storage import Store
 from edgeproxy.web.operations import Health, Probes, Readiness

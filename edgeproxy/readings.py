@@ -18,7 +18,8 @@ from edgeproxy.access.signing import SigningKeys
 from edgeproxy.access.tokens import Verifier
 from edgeproxy.audit import AuditLog
 from edgeproxy.counters import Counters
-from edgeproxy.metrics import METRICS, Samples, Source, counted
+from edgeproxy.exposition import counted
+from edgeproxy.metrics import METRICS, Samples, Source
 from edgeproxy.registry.service import Registry
 from edgeproxy.reload import CurrentPolicy
 from edgeproxy.web.gate import Gate

@@ -27,7 +27,8 @@ from edgeproxy.access.signing import SigningKeys, new_key
 from edgeproxy.access.tokens import Verifier
 from edgeproxy.audit import AuditLog
 from edgeproxy.counters import Counters
-from edgeproxy.metrics import Samples, counted, printed
+from edgeproxy.exposition import counted, printed
+from edgeproxy.metrics import Samples
 from edgeproxy.readings import of_registry
 from edgeproxy.registry.service import Registry, make_registry
 from edgeproxy.storage import Store

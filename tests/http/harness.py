@@ -22,7 +22,8 @@ from edgeproxy.access.policy import Policy, load_policy
 from edgeproxy.access.refusals import TokenReason, TokenRefused
 from edgeproxy.audit import AuditLog
 from edgeproxy.counters import Counters
-from edgeproxy.metrics import Samples, counted, printed
+from edgeproxy.exposition import counted, printed
+from edgeproxy.metrics import Samples
 from edgeproxy.readings import caches_of, of_audit, of_caches, of_registry
 from edgeproxy.registry.service import Registry, make_registry
 from edgeproxy.serving import Site, serve_sites

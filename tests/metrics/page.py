@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from edgeproxy.metrics import Samples, printed
+from edgeproxy.exposition import printed
+from edgeproxy.metrics import Samples
 
 Page = dict[str, float]
 
