@@ -41,7 +41,7 @@ from edgeproxy.storage import Presigner, Store
 from edgeproxy.storage.counted import CountedStore, OnCall
 from edgeproxy.storage.probe import startup_problems
 from edgeproxy.web.blobs import Delivery
-from edgeproxy.web.exchanges import RequestIds
+from edgeproxy.web.exchanges import RequestIds, current_request
 from edgeproxy.web.front import Front, routed
 from edgeproxy.web.gate import Gate
 from edgeproxy.web.heads import Head
@@ -121,7 +121,7 @@ def serve(settings: Settings, beside: Site | None = None) -> int:
         StartError: something that the settings name is not usable; the text says what to do.
 
     """
-    set_up_logs(settings.log_level, settings.log_format)
+    set_up_logs(settings.log_level, settings.log_format, current_request.get)
     binds = Binds(
         settings.bind_addresses,
         settings.store_bind_addresses,

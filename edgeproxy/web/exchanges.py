@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,6 +16,9 @@ from edgeproxy.access.decisions import Grant
 from edgeproxy.oci.operations import Operation
 from edgeproxy.web.bodies import RequestBody
 from edgeproxy.web.heads import Head
+
+current_request: Final[ContextVar[str]] = ContextVar("current_request", default="")
+"""The id of the request that runs in this context; the log reads it. Servers give each request a context of its own."""
 
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._=+/-]{1,128}", re.ASCII)
 

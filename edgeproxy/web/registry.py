@@ -26,7 +26,7 @@ from edgeproxy.storage import Presigner, StoreError
 from edgeproxy.web.answers import Answer, Send, json_answer, refusal, send_answer
 from edgeproxy.web.blobs import BlobEndpoints, Delivery
 from edgeproxy.web.bodies import ClientGone, Receive, RequestBody
-from edgeproxy.web.exchanges import Exchange, request_id
+from edgeproxy.web.exchanges import Exchange, current_request, request_id
 from edgeproxy.web.gate import Gate, PolicyDenied
 from edgeproxy.web.heads import Head
 from edgeproxy.web.manifests import ManifestEndpoints
@@ -107,6 +107,7 @@ class RegistryEndpoint:
             self._read_on(exchange.body)
             return
         exchange = Exchange(request_id(head, self._make_id), head, RequestBody(receive, head))
+        current_request.set(exchange.id)
         async with exchange.stack:
             answer = await self._answer(exchange)
             if answer is not None:

@@ -31,7 +31,7 @@ from edgeproxy.access.refusals import TokenRefused
 from edgeproxy.access.signing import ALGORITHM, SigningKeys
 from edgeproxy.access.tokens import Verifier
 from edgeproxy.oci.errors import BadRequest, RegistryError, RequestTimeout, Unauthorized
-from edgeproxy.web.exchanges import request_id
+from edgeproxy.web.exchanges import current_request, request_id
 from edgeproxy.web.heads import Head
 
 MAX_FORM_BYTES: Final = 64 * 1024
@@ -98,6 +98,7 @@ class _Endpoints:
     async def token(self, request: Request) -> Response:
         head = Head.read(request.scope)
         told = _Told(request_id(head, self._service.make_id), head, self._service.policy())
+        current_request.set(told.id)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await self._issued(request, told)
