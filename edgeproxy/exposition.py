@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -59,16 +60,18 @@ def _numbers(counted: Kinds, operations: Iterable[str]) -> dict[tuple[str, str],
 
 def _histograms(name: str, counted: Kinds, operations: Iterable[str], bounds: Sequence[float]) -> Samples:
     """Make one histogram for each operation, whatever the outcome."""
+    by_operation: dict[str, list[Histogram]] = {operation: [] for operation in operations}
+    for (operation, _), histogram in counted.items():
+        by_operation[operation].append(histogram)
+    edges = [("le", edge) for edge in (*map(str, bounds), "+Inf")]
     samples: Samples = {}
-    for operation in operations:
-        kinds = [histogram for (named, _), histogram in counted.items() if named == operation]
-        labels = (("operation", operation),)
-        sum_so_far = 0
-        for at, bound in enumerate((*map(str, bounds), "+Inf")):
-            sum_so_far += sum(histogram.counts[at] for histogram in kinds)
-            samples[f"{name}_bucket", (*labels, ("le", bound))] = sum_so_far
-        samples[f"{name}_count", labels] = sum_so_far
-        samples[f"{name}_sum", labels] = sum(histogram.total for histogram in kinds)
+    for operation, kinds in by_operation.items():
+        label = ("operation", operation)
+        counts = [sum(numbers) for numbers in zip(*(kind.counts for kind in kinds), strict=True)] or [0] * len(edges)
+        for edge, number in zip(edges, accumulate(counts), strict=True):
+            samples[f"{name}_bucket", (label, edge)] = number
+        samples[f"{name}_count", (label,)] = sum(counts)
+        samples[f"{name}_sum", (label,)] = sum(kind.total for kind in kinds)
     return samples
 
 
