@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import uvloop
 
+from edgeproxy import readings
 from edgeproxy.access.bearers import Bearers
 from edgeproxy.access.credentials import Credentials
 from edgeproxy.access.issuers import IssuerKeys
@@ -22,7 +22,9 @@ from edgeproxy.access.policy import PolicyError
 from edgeproxy.access.signing import SigningKeyError, SigningKeys
 from edgeproxy.access.tokens import Verifier
 from edgeproxy.audit import AuditLog, sinks_of
+from edgeproxy.board import Board, Shared
 from edgeproxy.config import FileStore, Settings
+from edgeproxy.counters import Counters
 from edgeproxy.health import probes_of
 from edgeproxy.logs import set_up_logs
 from edgeproxy.registry.service import Registry, make_registry
@@ -36,11 +38,13 @@ from edgeproxy.reload import (
 )
 from edgeproxy.serving import Site, on_signals, serve_sites
 from edgeproxy.storage import Presigner, Store
+from edgeproxy.storage.counted import CountedStore, OnCall
 from edgeproxy.storage.probe import startup_problems
 from edgeproxy.web.blobs import Delivery
+from edgeproxy.web.exchanges import RequestIds, current_request
 from edgeproxy.web.front import Front, routed
 from edgeproxy.web.gate import Gate
-from edgeproxy.web.operations import Probes
+from edgeproxy.web.operations import Probes, Readiness
 from edgeproxy.web.records import Record
 from edgeproxy.web.registry import RegistryEndpoint
 from edgeproxy.web.token import TokenService, token_routes
@@ -75,8 +79,8 @@ class Backend:
 
 
 @asynccontextmanager
-async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
-    """Open the store that the settings name."""
+async def open_backend(settings: Settings, on_call: OnCall | None = None) -> AsyncIterator[Backend]:
+    """Open the store that the settings name; `on_call` is told of each call."""
     # Imported late: the SDK of the one kind costs more than half of a start that uses the other.
     if isinstance(settings.store, FileStore):
         from edgeproxy.storage.file_presign import FilePresigner, url_signing_key  # noqa: PLC0415
@@ -87,14 +91,21 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         key = await asyncio.to_thread(url_signing_key, settings.store.path)
         presigner = FilePresigner(settings.store_public_endpoint, key, time.time)
         try:
-            yield Backend(files, presigner, served_app(files, key, time.time))
+            store = CountedStore(files, on_call) if on_call is not None else files
+            yield Backend(store, presigner, served_app(files, key, time.time))
         finally:
             await files.close()
     else:
         from edgeproxy.storage.s3 import S3Store  # noqa: PLC0415
 
         location = settings.store
-        bucket = S3Store(location.bucket, region=location.region, endpoint=location.endpoint, prefix=location.prefix)
+        bucket = S3Store(
+            location.bucket,
+            region=location.region,
+            endpoint=location.endpoint,
+            prefix=location.prefix,
+            on_call=on_call,
+        )
         await bucket.open()
         try:
             yield Backend(bucket, bucket.presigner(settings.store_public_endpoint), None)
@@ -109,7 +120,7 @@ def serve(settings: Settings, beside: Site | None = None) -> int:
         StartError: something that the settings name is not usable; the text says what to do.
 
     """
-    set_up_logs(settings.log_level, settings.log_format)
+    set_up_logs(settings.log_level, settings.log_format, current_request.get)
     binds = Binds(
         settings.bind_addresses,
         settings.store_bind_addresses,
@@ -117,24 +128,27 @@ def serve(settings: Settings, beside: Site | None = None) -> int:
         beside.binds if beside is not None else (),
     )
 
-    def work(binds: Binds) -> None:
+    board = Board(settings.workers) if settings.workers > 1 and binds.operations else None
+
+    def work(binds: Binds, place: int) -> None:
         besides = [Site(beside.app, binds.beside)] if beside is not None else []
-        uvloop.run(_run(settings, binds, besides))
+        uvloop.run(_run(settings, binds, besides, board, place))
 
     if settings.workers == 1:
-        work(binds)
+        work(binds, 0)
         return 0
     # Granian binds by itself, in each process, with SO_REUSEPORT.
     return run_workers(settings.workers, binds, work, StartError, bind=settings.server == "hypercorn")
 
 
-async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> None:
+async def _run(settings: Settings, binds: Binds, besides: Sequence[Site], board: Board | None, place: int) -> None:
     async with AsyncExitStack() as stack:
-        backend = await stack.enter_async_context(open_backend(settings))
+        counters = Counters()
+        backend = await stack.enter_async_context(open_backend(settings, counters.store_call))
         keys = _signing_keys(settings)
         audit = AuditLog(sinks_of(settings.audit))
         stack.callback(audit.close)
-        record = Record(audit, time.time, lambda: policy().version)
+        record = Record(audit, time.time, lambda: policy().version, counters)
         beside = files_beside(settings)
         policy = CurrentPolicy(
             policy_document(settings, backend.store, beside),
@@ -169,18 +183,29 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> Non
             settings.store_public_endpoint,
             policy().version[:12],
         )
-        probes = probes_of(registry, policy, keys, audit, time.time)
+        readiness = Readiness()
+        numbers = readings.together(
+            readings.of_process(settings.server, "file" if backend.served is not None else "s3"),
+            readings.of_serving(counters, registry, audit, readiness),
+            readings.of_access(policy, keys, issuer_keys, time.time),
+            functools.partial(readings.of_caches, {**readings.caches_of(registry, access.gate), **access.caches}),
+        )
+        if board is not None:
+            numbers = shared = Shared(numbers, board, place)
+            stack.callback(asyncio.create_task(shared.publish_forever()).cancel)
+        probes = probes_of(backend.store, policy, keys, readiness, numbers)
         sites = [*_sites(settings, binds, backend, registry, access, record, probes), *besides]
         await serve_sites(sites, stop, settings.server)
 
 
 @dataclass(frozen=True, slots=True)
 class AccessControl:
-    """The gate of every operation, and the way to a bearer."""
+    """The gate of every operation, the way to a bearer, and what both remember of tokens."""
 
     policy: CurrentPolicy
     gate: Gate
     tokens: TokenService
+    caches: Mapping[str, readings.Cache]
     make_id: Callable[[], str]
 
 
@@ -190,7 +215,8 @@ def _access(
     make_id = RequestIds(secrets.token_hex(5))
     verifier = Verifier(issuer_keys)
     bearers = Bearers(keys, settings.public_url, secrets.token_bytes)
-    gate = Gate(policy, Credentials(verifier, bearers), time.time, settings.public_url)
+    credentials = Credentials(verifier, bearers)
+    gate = Gate(policy, credentials, time.time, settings.public_url)
     tokens = TokenService(
         policy=policy,
         verifier=verifier,
@@ -202,7 +228,7 @@ def _access(
         make_id=make_id,
         audit=record.token,
     )
-    return AccessControl(policy, gate, tokens, make_id)
+    return AccessControl(policy, gate, tokens, readings.caches_of_tokens(credentials, verifier), make_id)
 
 
 def _sites(
@@ -224,7 +250,7 @@ def _sites(
         make_id=access.make_id,
     )
     others = routed([*token_routes(access.tokens), *probes.probe_routes])
-    front = Front(endpoint, others, access.make_id, settings.trusted_proxies)
+    front = Front(endpoint, others, access.make_id, settings.trusted_proxies, record.counters)
     sites = [Site(front, binds.registry)]
     if backend.served is not None:
         sites.append(Site(backend.served, binds.store))
@@ -263,15 +289,3 @@ async def _fetch(url: str, ca: bytes | None) -> bytes:
     from edgeproxy.access.fetch import fetch  # noqa: PLC0415
 
     return await fetch(url, ca)
-
-
-class RequestIds:
-    """Makes request ids: a number after what tells this process from all others. No system call each, as random ones would need."""
-
-    def __init__(self, process: str) -> None:
-        self._process = process
-        self._numbers = itertools.count(1)
-
-    def __call__(self) -> str:
-        """Make an id that no other request has."""
-        return f"{self._process}-{next(self._numbers):x}"

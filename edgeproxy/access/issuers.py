@@ -112,6 +112,10 @@ class IssuerKeys:
         """Tell, by name, which issuers' keys could not be read when that was last tried, and why."""
         return {name: known.problem for name, known in self._issuers.items() if known.problem}
 
+    def read_times(self) -> dict[str, float]:
+        """Tell, by name, when issuers' keys were last read, in seconds since the epoch; those that stand in the policy are never read."""
+        return {name: known.loaded for name, known in self._issuers.items() if abs(known.loaded) != inf}
+
     async def close(self) -> None:
         """End what is under way."""
         flights = [known.flight for known in self._issuers.values() if known.flight is not None]

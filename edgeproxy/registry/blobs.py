@@ -123,7 +123,7 @@ class Blobs:
             last = NO_DELETION
         else:
             last = LastDeletion(info.etag, info.modified)
-        before = self.deletions.get(repository.name, self._clock())
+        before = self.deletions.peek(repository.name)
         if last != (NO_DELETION if before is None else before.value):
             self._become_unsure(repository.name)
         self.deletions.put(repository.name, last, self._clock() + FRESH_SECONDS, epoch)
@@ -150,9 +150,8 @@ class Blobs:
     def vouch(self, repository: Repository, digest: Digest, size: int, pushed: float, fresh_until: float) -> None:
         """Note that a manifest pushed at `pushed` names this blob, whose link and size were checked then."""
         key = (repository.name, digest)
-        now = self._clock()
-        remembered = self.links.get(key, now)
-        if remembered is None or not remembered.is_fresh(now):
+        remembered = self.links.peek(key)
+        if remembered is None or not remembered.is_fresh(self._clock()):
             self.links.put(key, Link(size, pushed), fresh_until, self.links.epoch)
 
     async def delete(self, repository: Repository, digest: Digest) -> None:

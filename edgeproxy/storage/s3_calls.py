@@ -25,7 +25,7 @@ Answer = dict[str, Any]
 """What the SDK parsed out of a response."""
 
 OnCall = Callable[[str, float, str], None]
-"""Observer of every attempt: operation, seconds, outcome (`ok` or the store's error code)."""
+"""Observer of every attempt: operation, seconds, outcome (`ok` or the store's error code); `retry` before one that follows a failure."""
 
 ERRORS: Final = (BotoCoreError, ClientError, Refused, ResponseParserError, aiohttp.ClientError, OSError, RuntimeError)
 """All that an attempt may end with. RuntimeError: a renewed credential that is expired, or a closed session."""
@@ -210,6 +210,8 @@ class Calls:
             wait = self._wait(len(failures), failed.verdict)
             if len(failures) >= self.limits.attempts or asyncio.get_running_loop().time() + wait >= deadline:
                 raise failed.error
+            if self._on_call is not None:
+                self._on_call(operation, wait, "retry")
             await self._sleep(wait)
 
     def _wait(self, failures: int, verdict: Verdict) -> float:

@@ -12,9 +12,11 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
+from edgeproxy.counters import Counters
 from edgeproxy.oci.errors import BadRequest, RegistryError
 from edgeproxy.web.answers import Send, refusal, send_answer
 from edgeproxy.web.bodies import Receive, RequestBody
+from edgeproxy.web.counting import counted
 from edgeproxy.web.forwarding import Network, client_address
 from edgeproxy.web.heads import Head
 
@@ -25,9 +27,15 @@ class Front:
     """The ASGI application that the server runs."""
 
     def __init__(
-        self, registry: ASGIApp, others: ASGIApp, make_id: Callable[[], str], trusted: Sequence[Network] = ()
+        self,
+        registry: ASGIApp,
+        others: ASGIApp,
+        make_id: Callable[[], str],
+        trusted: Sequence[Network] = (),
+        counters: Counters | None = None,
     ) -> None:
         """Take the routes, and the networks of proxies whose `X-Forwarded-For` is believed."""
+        self._counters = counters or Counters()
         self._registry = registry
         self._trusted = trusted
         self._others = others
@@ -56,6 +64,7 @@ class Front:
         return {**scope, "client": (client_address(peer, forwarded, self._trusted), 0)}
 
     async def _other(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        send = counted(scope["raw_path"], self._counters, send)
         try:
             head = Head.read(scope)
             if not head.raw_path.startswith(b"/"):

@@ -58,7 +58,12 @@ class Gate:
         self._clock = clock
         self._realm = f"{public_url}/token"
         self._service = public_url.partition("://")[2]
+        self.hits = 0
+        self.misses = 0
         self._decisions: OrderedDict[tuple[bytes, str, str, Action], tuple[Decision, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._decisions)
 
     def remembered(self, head: Head) -> Authenticated | None:
         """Say who asks if nobody has to be waited for; else None, and `identify` finds it out."""
@@ -96,7 +101,9 @@ class Gate:
         key = (who.token, policy.version, access.repository.name, access.action)
         remembered = self._decisions.get(key)
         if remembered is not None and now < remembered[1]:
+            self.hits += 1
             return remembered[0]
+        self.misses += 1
         if not who.is_known_to(policy):
             raise TokenRefused(TokenReason.OUTDATED, "the policy has changed while this token was looked at; try again")
         decision = policy.decide(who.caller, access, now)

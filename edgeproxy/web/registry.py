@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from edgeproxy.access.decisions import Reason
@@ -25,7 +26,7 @@ from edgeproxy.storage import Presigner, StoreError
 from edgeproxy.web.answers import Answer, Send, json_answer, refusal, send_answer
 from edgeproxy.web.blobs import BlobEndpoints, Delivery
 from edgeproxy.web.bodies import ClientGone, Receive, RequestBody
-from edgeproxy.web.exchanges import Exchange, request_id
+from edgeproxy.web.exchanges import Exchange, current_request, request_id
 from edgeproxy.web.gate import Gate, PolicyDenied
 from edgeproxy.web.heads import Head
 from edgeproxy.web.manifests import ManifestEndpoints
@@ -105,10 +106,13 @@ class RegistryEndpoint:
             # There may be a body, however it is framed.
             head = Head(scope["method"], scope["raw_path"], b"", {}, None, has_body=True, peer="")
             exchange = Exchange(self._make_id(), head, RequestBody(receive, head))
-            await self._respond(exchange, refusal(error, exchange.id), send)
+            unreadable = refusal(error, exchange.id)
+            self._record.unreadable(exchange, unreadable)
+            await self._respond(exchange, unreadable, send)
             self._read_on(exchange.body)
             return
         exchange = Exchange(request_id(head, self._make_id), head, RequestBody(receive, head))
+        current_request.set(exchange.id)
         try:
             answer = await self._answer(exchange)
             if answer is not None:
@@ -182,8 +186,9 @@ class RegistryEndpoint:
     async def _perform(self, exchange: Exchange) -> Answer:
         operation = exchange.operation
         assert operation is not None
-        exchange.who = await self._gate.identify(exchange.head)
-        self._decide(operation, exchange)
+        if exchange.grant is None:
+            exchange.who = await self._gate.identify(exchange.head)
+            self._decide(operation, exchange)
         return await self._handlers[type(operation)](operation, exchange)
 
     def _decide(self, operation: Operation, exchange: Exchange) -> None:
@@ -217,6 +222,8 @@ class RegistryEndpoint:
         return PolicyDenied(unknown, denied.access, denied.denial)
 
     async def _respond(self, exchange: Exchange, answer: Answer, send: Send) -> None:
+        if answer.stream is not None:
+            answer = replace(answer, stream=self._record.counters.proxied(answer.stream))
         always = {"X-Request-Id": exchange.id, "Docker-Distribution-Api-Version": "registry/2.0"}
         try:
             await send_answer(answer, exchange.body, send, always, head=exchange.head.method == "HEAD")

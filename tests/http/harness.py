@@ -21,9 +21,14 @@ from edgeproxy.access.decisions import Claim, Identity
 from edgeproxy.access.policy import Policy, load_policy
 from edgeproxy.access.refusals import TokenReason, TokenRefused
 from edgeproxy.audit import AuditLog
+from edgeproxy.counters import Counters
+from edgeproxy.exposition import counted, printed
+from edgeproxy.metrics import Samples
+from edgeproxy.readings import caches_of, of_audit, of_caches, of_registry
 from edgeproxy.registry.service import Registry, make_registry
 from edgeproxy.serving import Site, serve_sites
 from edgeproxy.storage import Presigner, Store
+from edgeproxy.storage.counted import CountedStore
 from edgeproxy.storage.file_presign import FilePresigner
 from edgeproxy.storage.filesystem import FilesystemStore
 from edgeproxy.web.answers import Send
@@ -31,7 +36,7 @@ from edgeproxy.web.blobs import Delivery
 from edgeproxy.web.bodies import Receive
 from edgeproxy.web.front import Front
 from edgeproxy.web.gate import Gate
-from edgeproxy.web.operations import Probes, make_metrics
+from edgeproxy.web.operations import Probes
 from edgeproxy.web.records import Record
 from edgeproxy.web.registry import RegistryEndpoint
 from tests.r2.stores import Watched, watched_double
@@ -159,6 +164,7 @@ class House:
     callers: dict[str, Authenticated]
     lines: Lines = field(default_factory=Lines)
     audit: AuditLog = field(init=False)
+    counters: Counters = field(default_factory=Counters)
     registry: Registry = field(init=False)
     gate: Gate = field(init=False)
     app: Front = field(init=False)
@@ -187,6 +193,11 @@ class House:
     async def event(self) -> dict[str, Any]:
         """Give the next audit event."""
         return await asyncio.to_thread(self.lines.queue.get)
+
+    def numbers(self) -> Samples:
+        """Give what /metrics would tell."""
+        caches = of_caches(caches_of(self.registry, self.gate))
+        return counted(self.counters) | of_registry(self.registry) | caches | of_audit(self.audit)
 
     def set_policy(self, text: str) -> None:
         self.policy = policy_of(text)
@@ -310,6 +321,7 @@ def build(
     *,
     policy: str = OPEN,
     clock: Clock | None = None,
+    counters: Counters | None = None,
     callers: Mapping[str, Authenticated] | None = None,
     redirect: bool = True,
     max_manifest_bytes: int = 4 * 1024 * 1024,
@@ -319,7 +331,7 @@ def build(
 ) -> House:
     """Wire a registry as it is served."""
     clock = clock or Clock()
-    house = House(store, clock, policy_of(policy), dict(callers or {}))
+    house = House(store, clock, policy_of(policy), dict(callers or {}), counters=counters or Counters())
     names = itertools.count(1)
 
     house.registry = make_registry(
@@ -338,11 +350,11 @@ def build(
         presigner,
         Delivery("redirect" if redirect else "proxy", 300, may_redirect=True),
         max_manifest_bytes=max_manifest_bytes,
-        record=Record(house.audit, clock, lambda: house.policy.version),
+        record=Record(house.audit, clock, lambda: house.policy.version, house.counters),
         make_id=lambda: "r1",
     )
-    probes = Probes({}, make_metrics(house.registry))
-    house.app = Front(endpoint, Starlette(routes=probes.all_routes), lambda: "r1")
+    probes = Probes({}, lambda: printed(house.numbers()))
+    house.app = Front(endpoint, Starlette(routes=probes.all_routes), lambda: "r1", counters=house.counters)
     return house
 
 
@@ -353,7 +365,9 @@ async def on_directory(folder: Path, **options: Any) -> AsyncIterator[House]:
     wrap = options.pop("wrap", lambda store: store)
     store = await FilesystemStore.open(folder)
     try:
-        house = build(wrap(store), FilePresigner(STORE_URL, b"u" * 32, clock), **options)
+        counters = Counters()
+        store_seen = CountedStore(wrap(store), counters.store_call)
+        house = build(store_seen, FilePresigner(STORE_URL, b"u" * 32, clock), counters=counters, **options)
         yield house
         await house.registry.uploads.wait_for_commits()
         house.audit.close()
@@ -365,7 +379,7 @@ async def on_directory(folder: Path, **options: Any) -> AsyncIterator[House]:
 async def on_double(**options: Any) -> AsyncIterator[tuple[House, Watched]]:
     """Run a registry over the strict double of R2, which counts what is asked of it."""
     async with watched_double() as watched:
-        house = build(watched.store, watched.store.presigner(), **options)
+        house = build(watched.store, watched.store.presigner(), counters=watched.counters, **options)
         yield house, watched
         await house.registry.uploads.wait_for_commits()
         house.audit.close()

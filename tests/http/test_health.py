@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from starlette.applications import Starlette
 
 from edgeproxy.access.policy import Policy, load_policy
 from edgeproxy.access.signing import SigningKeys, new_key
+from edgeproxy.counters import Counters
 from edgeproxy.health import probes_of
+from edgeproxy.readings import of_policy, of_serving, together
 from edgeproxy.reload import CurrentPolicy, FileDocument
+from edgeproxy.web.operations import Readiness
 from tests.http.harness import NOW, Reply, call, on_directory
 
 
@@ -26,7 +30,11 @@ async def test_a_broken_policy_alarms_on_readyz_and_metrics_and_ends_when_it_is_
         policy = CurrentPolicy(FileDocument(document), load, house.clock)
         await policy.start()
         keys = SigningKeys.load(tmp_path / "keys", house.clock)
-        app = Starlette(routes=probes_of(house.registry, policy, keys, house.audit, house.clock).all_routes)
+        readiness = Readiness()
+        numbers = together(
+            partial(of_policy, policy, house.clock), of_serving(Counters(), house.registry, house.audit, readiness)
+        )
+        app = Starlette(routes=probes_of(house.store, policy, keys, readiness, numbers).all_routes)
 
         async def ask(path: str) -> Reply:
             return (await call(app, "GET", path, [], None)).expect(200)
