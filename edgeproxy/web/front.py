@@ -74,7 +74,7 @@ class Front:
             answer = refusal(error, request_id)
             # There may be a body, however it is framed.
             body = RequestBody(receive, Head(scope["method"], b"", b"", {}, None, has_body=True, peer=""))
-            await send_answer(answer, body, send, {"X-Request-Id": request_id}, head=scope["method"] == "HEAD")
+            await send_answer(answer, body, send, [(b"x-request-id", request_id.encode())], head=scope["method"] == "HEAD")
         else:
             body = RequestBody(receive, head)
             unread = _Unread(receive, send, body)

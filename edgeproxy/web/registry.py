@@ -35,6 +35,8 @@ from edgeproxy.web.records import Record
 ANSWER_SECONDS: Final = 45.0
 """An answer comes within this time of the last byte of the request, whatever the store does."""
 
+_API_VERSION: Final = (b"docker-distribution-api-version", b"registry/2.0")
+
 _log = logging.getLogger(__name__)
 
 
@@ -224,7 +226,7 @@ class RegistryEndpoint:
     async def _respond(self, exchange: Exchange, answer: Answer, send: Send) -> None:
         if answer.stream is not None:
             answer = replace(answer, stream=self._record.counters.proxied(answer.stream))
-        always = {"X-Request-Id": exchange.id, "Docker-Distribution-Api-Version": "registry/2.0"}
+        always = [(b"x-request-id", exchange.id.encode()), _API_VERSION]
         try:
             await send_answer(answer, exchange.body, send, always, head=exchange.head.method == "HEAD")
         except (StoreError, TimeoutError) as error:
