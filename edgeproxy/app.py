@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Final
 
 import uvloop
@@ -22,6 +22,7 @@ from edgeproxy.access.policy import Policy, PolicyError
 from edgeproxy.access.signing import SigningKeyError, SigningKeys
 from edgeproxy.access.tokens import Verifier
 from edgeproxy.audit import AuditLog, sinks_of
+from edgeproxy.certificates import fetch_document, store_expired_text
 from edgeproxy.config import FileStore, Settings
 from edgeproxy.health import probes_of
 from edgeproxy.logs import set_up_logs
@@ -35,7 +36,8 @@ from edgeproxy.reload import (
     watch_keys,
 )
 from edgeproxy.serving import Site, on_signals, serve_sites
-from edgeproxy.storage import Presigner, Store
+from edgeproxy.sockets import claim
+from edgeproxy.storage import CertificateExpired, Presigner, Store, StoreError
 from edgeproxy.storage.probe import startup_problems
 from edgeproxy.web.blobs import Delivery
 from edgeproxy.web.front import Front, routed
@@ -108,6 +110,7 @@ def serve(settings: Settings, beside: Site | None = None) -> int:
 
     Raises:
         StartError: something that the settings name is not usable; the text says what to do.
+        OSError: it cannot listen there.
 
     """
     set_up_logs(settings.log_level, settings.log_format)
@@ -117,6 +120,8 @@ def serve(settings: Settings, beside: Site | None = None) -> int:
         settings.operations_bind_addresses,
         beside.binds if beside is not None else (),
     )
+
+    claim(address for group in astuple(binds) for address in group)
 
     def work(binds: Binds) -> None:
         besides = [Site(beside.app, binds.beside)] if beside is not None else []
@@ -131,7 +136,10 @@ def serve(settings: Settings, beside: Site | None = None) -> int:
 
 async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> None:
     async with AsyncExitStack() as stack:
-        backend = await stack.enter_async_context(open_backend(settings))
+        try:
+            backend = await stack.enter_async_context(open_backend(settings))
+        except StoreError as error:
+            raise StartError(f"EDGEPROXY_STORE: {error}") from None
         keys = _signing_keys(settings)
         audit = AuditLog(sinks_of(settings.audit))
         stack.callback(audit.close)
@@ -143,7 +151,7 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> Non
             time.time,
             changed=record.policy_changed,
         )
-        await _start(policy, backend.store)
+        await _start(policy, backend.store, settings)
         registry = make_registry(
             backend.store,
             clock=time.time,
@@ -155,7 +163,7 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> Non
         stack.push_async_callback(registry.uploads.wait_for_commits)
         for forever in (policy.watch(), watch_keys(keys)):
             stack.callback(asyncio.create_task(forever).cancel)
-        issuer_keys = IssuerKeys(_fetch, time.time)
+        issuer_keys = IssuerKeys(fetch_document, time.time)
         stack.push_async_callback(issuer_keys.close)
         warming = asyncio.create_task(_warm(issuer_keys, policy))
         stack.callback(warming.cancel)
@@ -238,14 +246,18 @@ def _sites(
     return sites
 
 
-async def _start(policy: CurrentPolicy, store: Store) -> None:
-    """Refuse to serve what could not be served rightly."""
+async def _start(policy: CurrentPolicy, store: Store, settings: Settings) -> None:
+    """Refuse to serve what could not be served rightly. The store goes first: the policy may lie in it."""
     try:
-        await policy.start()
-    except (DocumentUnreadable, PolicyError) as error:
-        raise StartError(f"EDGEPROXY_POLICY: {error}") from None
-    problems = await startup_problems(store)
-    if problems:
+        problems = await startup_problems(store)
+    except CertificateExpired:
+        problems = [await store_expired_text(settings)]
+    if not problems:
+        try:
+            await policy.start()
+        except (DocumentUnreadable, PolicyError) as error:
+            raise StartError(f"EDGEPROXY_POLICY: {error}") from None
+    else:
         raise StartError("\n".join(f"EDGEPROXY_STORE: {problem}" for problem in problems))
 
 
@@ -261,13 +273,6 @@ async def _warm(issuer_keys: IssuerKeys, policy: CurrentPolicy) -> None:
     # A provider may start with us, as the one of 'edgeproxy dev' does.
     await asyncio.sleep(WARM_AFTER_SECONDS)
     await issuer_keys.warm(policy().issuers.values())
-
-
-async def _fetch(url: str, ca: bytes | None) -> bytes:
-    # Imported late: it costs a quarter of a start, and a policy without issuers never needs it.
-    from edgeproxy.access.fetch import fetch  # noqa: PLC0415
-
-    return await fetch(url, ca)
 
 
 class RequestIds:

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute
 from edgeproxy.oci.errors import BadRequest, RegistryError
 from edgeproxy.web.answers import Send, refusal, send_answer
 from edgeproxy.web.bodies import Receive, RequestBody
-from edgeproxy.web.forwarding import Network, client_address
+from edgeproxy.web.forwarding import Trusted, client_address
 from edgeproxy.web.heads import Head
 
 ASGIApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
@@ -25,9 +25,9 @@ class Front:
     """The ASGI application that the server runs."""
 
     def __init__(
-        self, registry: ASGIApp, others: ASGIApp, make_id: Callable[[], str], trusted: Sequence[Network] = ()
+        self, registry: ASGIApp, others: ASGIApp, make_id: Callable[[], str], trusted: Sequence[Trusted] = ()
     ) -> None:
-        """Take the routes, and the networks of proxies whose `X-Forwarded-For` is believed."""
+        """Take the routes, and the proxies whose `X-Forwarded-For` is believed."""
         self._registry = registry
         self._trusted = trusted
         self._others = others
