@@ -141,9 +141,7 @@ async def test_an_expired_certificate_of_the_store_is_told_with_its_date(folder:
 
 
 @pytest.mark.parametrize("lasts", [EXPIRED, timedelta(days=1)], ids=["expired", "in time"])
-async def test_an_expired_certificate_of_an_issuer_stops_check_and_is_logged_by_serve(
-    folder: Path, lasts: timedelta
-) -> None:
+async def test_an_expired_certificate_of_an_issuer_stops_check_but_not_serve(folder: Path, lasts: timedelta) -> None:
     context, trusted = loopback_tls(folder, lasts=lasts)
     async with LocalIssuer().serving(context) as issuer:
         policy = (
