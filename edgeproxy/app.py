@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Final
 
 import uvloop
@@ -23,6 +23,7 @@ from edgeproxy.access.signing import SigningKeyError, SigningKeys
 from edgeproxy.access.tokens import Verifier
 from edgeproxy.audit import AuditLog, sinks_of
 from edgeproxy.board import Board, Shared
+from edgeproxy.certificates import fetch_document, store_expired_text
 from edgeproxy.config import FileStore, Settings
 from edgeproxy.counters import Counters
 from edgeproxy.health import probes_of
@@ -37,7 +38,8 @@ from edgeproxy.reload import (
     watch_keys,
 )
 from edgeproxy.serving import Site, on_signals, serve_sites
-from edgeproxy.storage import Presigner, Store
+from edgeproxy.sockets import claim
+from edgeproxy.storage import CertificateExpired, Presigner, Store, StoreError
 from edgeproxy.storage.counted import CountedStore, OnCall
 from edgeproxy.storage.probe import startup_problems
 from edgeproxy.web.blobs import Delivery
@@ -118,6 +120,7 @@ def serve(settings: Settings, beside: Site | None = None) -> int:
 
     Raises:
         StartError: something that the settings name is not usable; the text says what to do.
+        OSError: it cannot listen there.
 
     """
     set_up_logs(settings.log_level, settings.log_format, current_request.get)
@@ -128,6 +131,7 @@ def serve(settings: Settings, beside: Site | None = None) -> int:
         beside.binds if beside is not None else (),
     )
 
+    claim(address for group in astuple(binds) for address in group)
     board = Board(settings.workers) if settings.workers > 1 and binds.operations else None
 
     def work(binds: Binds, place: int) -> None:
@@ -144,7 +148,10 @@ def serve(settings: Settings, beside: Site | None = None) -> int:
 async def _run(settings: Settings, binds: Binds, besides: Sequence[Site], board: Board | None, place: int) -> None:
     async with AsyncExitStack() as stack:
         counters = Counters()
-        backend = await stack.enter_async_context(open_backend(settings, counters.store_call))
+        try:
+            backend = await stack.enter_async_context(open_backend(settings, counters.store_call))
+        except StoreError as error:
+            raise StartError(f"EDGEPROXY_STORE: {error}") from None
         keys = _signing_keys(settings)
         audit = AuditLog(sinks_of(settings.audit))
         stack.callback(audit.close)
@@ -156,7 +163,7 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site], board:
             time.time,
             changed=record.policy_changed,
         )
-        await _start(policy, backend.store)
+        await _start(policy, backend.store, settings)
         registry = make_registry(
             backend.store,
             clock=time.time,
@@ -168,7 +175,7 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site], board:
         stack.push_async_callback(registry.uploads.wait_for_commits)
         for forever in (policy.watch(), watch_keys(keys)):
             stack.callback(asyncio.create_task(forever).cancel)
-        issuer_keys = IssuerKeys(_fetch, time.time)
+        issuer_keys = IssuerKeys(fetch_document, time.time)
         stack.push_async_callback(issuer_keys.close)
         warming = asyncio.create_task(_warm(issuer_keys, policy))
         stack.callback(warming.cancel)
@@ -259,14 +266,18 @@ def _sites(
     return sites
 
 
-async def _start(policy: CurrentPolicy, store: Store) -> None:
-    """Refuse to serve what could not be served rightly."""
+async def _start(policy: CurrentPolicy, store: Store, settings: Settings) -> None:
+    """Refuse to serve what could not be served rightly. The store goes first: the policy may lie in it."""
     try:
-        await policy.start()
-    except (DocumentUnreadable, PolicyError) as error:
-        raise StartError(f"EDGEPROXY_POLICY: {error}") from None
-    problems = await startup_problems(store)
-    if problems:
+        problems = await startup_problems(store)
+    except CertificateExpired:
+        problems = [await store_expired_text(settings)]
+    if not problems:
+        try:
+            await policy.start()
+        except (DocumentUnreadable, PolicyError) as error:
+            raise StartError(f"EDGEPROXY_POLICY: {error}") from None
+    else:
         raise StartError("\n".join(f"EDGEPROXY_STORE: {problem}" for problem in problems))
 
 
@@ -282,10 +293,3 @@ async def _warm(issuer_keys: IssuerKeys, policy: CurrentPolicy) -> None:
     # A provider may start with us, as the one of 'edgeproxy dev' does.
     await asyncio.sleep(WARM_AFTER_SECONDS)
     await issuer_keys.warm(policy().issuers.values())
-
-
-async def _fetch(url: str, ca: bytes | None) -> bytes:
-    # Imported late: it costs a quarter of a start, and a policy without issuers never needs it.
-    from edgeproxy.access.fetch import fetch  # noqa: PLC0415
-
-    return await fetch(url, ca)

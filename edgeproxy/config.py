@@ -74,7 +74,7 @@ class Settings:
     deliver: Literal["redirect", "proxy"]
     redirect_seconds: int
     token_seconds: int
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    trusted_proxies: tuple[IPv4Network | IPv6Network | Literal["unix"], ...]
     max_manifest_bytes: int
     max_blob_bytes: int | None
     upload_memory_bytes: int
@@ -178,6 +178,14 @@ def _conflicts(values: Mapping[str, Any], given: Mapping[str, Given]) -> list[Se
                 f"has the host {store}, which is or lies under {public}, the host of EDGEPROXY_PUBLIC_URL: clients would send "
                 "their tokens to the store. Give the store another host name, or set EDGEPROXY_DELIVER=proxy",
             )
+    if values.get("server") == "granian" and values.get("workers", 1) > 1:
+        for setting in ("bind", "store_bind", "operations_bind"):
+            if str(values.get(setting)).startswith("unix:"):
+                problem(
+                    setting,
+                    "is a unix socket, which several workers of granian cannot share: use a port, EDGEPROXY_WORKERS=1, or "
+                    "EDGEPROXY_SERVER=hypercorn",
+                )
     taken: dict[str, str] = {}
     for setting in ("bind", "store_bind", "operations_bind"):
         for address in _addresses(values.get(setting)):
@@ -319,7 +327,11 @@ _SETTINGS: Final = (
     _plain("redirect_seconds", "life of a presigned URL, 10 to 3600", "300", quantities.whole(10, 3600)),
     _plain("token_seconds", "life of our bearer, 60 to 3600", "900", quantities.whole(60, 3600)),
     _optional(
-        "trusted_proxies", "CIDRs whose X-Forwarded-For is believed, comma-separated", "none", quantities.networks, ()
+        "trusted_proxies",
+        "CIDRs whose X-Forwarded-For is believed, and unix for who connects by a unix socket; comma-separated",
+        "none",
+        quantities.proxies,
+        (),
     ),
     _plain("max_manifest_bytes", "largest manifest, up to 64 MiB", "4MiB", quantities.size(KIB, 64 * MIB)),
     _optional("max_blob_bytes", "largest blob", "none", quantities.size(1)),

@@ -14,6 +14,8 @@ from hypercorn.asyncio import serve
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
 
+from edgeproxy import sockets
+
 GRACE_SECONDS: Final = 30
 """A stop takes no new work and lets what runs finish for so long."""
 
@@ -52,6 +54,7 @@ def configure(site: Site) -> Config:
     """Make the server's configuration for one site."""
     config = Config()
     config.bind = list(site.binds)
+    config.umask = sockets.UMASK  # of unix sockets, while they are made
     config.backlog = 2048
     config.h11_max_incomplete_size = HEAD_BYTES
     config.h2_max_header_list_size = HEAD_BYTES

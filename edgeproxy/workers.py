@@ -16,6 +16,8 @@ from typing import Any, Final, TypeVar
 
 from hypercorn.config import Config
 
+from edgeproxy.sockets import UMASK
+
 CRASH_SECONDS: Final = 1.0
 """A worker that dies is replaced after so long, so that one that cannot start does not keep a core busy."""
 
@@ -45,6 +47,7 @@ def _bind(addresses: Sequence[str], held: list[Any]) -> tuple[str, ...]:
         return ()
     config = Config()
     config.bind = list(addresses)
+    config.umask = UMASK
     sockets = config.create_sockets().insecure_sockets
     held += sockets
     for bound in sockets:

@@ -45,6 +45,14 @@ class FetchFailed(Exception):
     """A document of an issuer cannot be had; the text says why, without the URL."""
 
 
+class ServerCertificateExpired(FetchFailed):
+    """The certificate that the issuer's server shows has ended. `url` is for finding out when."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("the certificate of the issuer's server has expired")
+        self.url = url
+
+
 @dataclass(frozen=True, slots=True)
 class IssuerKey:
     """One key of an issuer, and the algorithms it may verify."""

@@ -42,6 +42,7 @@ YOUNG_SECONDS: Final = 60.0
 """How long a new key only verifies. Replicas look for new keys much more often."""
 
 _KID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_PEM_NAME: Final = re.compile(r"[^.].*\.pem", re.DOTALL)
 _MAX_FILE_BYTES: Final = 64 * 1024
 
 
@@ -205,7 +206,8 @@ def _signing(keys: tuple[SigningKey, ...], now: float) -> SigningKey:
 
 def _files(path: Path) -> list[Path]:
     try:
-        files = sorted(path.glob("[!.]*.pem")) if path.is_dir() else [path]
+        # Not by globbing, which takes a directory that may not be read for an empty one.
+        files = sorted(file for file in path.iterdir() if _PEM_NAME.fullmatch(file.name)) if path.is_dir() else [path]
     except OSError as error:
         raise SigningKeyError(f"{path}: {error.strerror}") from None
     if not files:

@@ -40,6 +40,14 @@ class StoreUnavailable(StoreError):
     """
 
 
+class CredentialDenied(StoreUnavailable):
+    """The store knows the credential, which may not do this. The text names the permission that is missing."""
+
+
+class CertificateExpired(StoreUnavailable):
+    """The certificate that the store shows has ended."""
+
+
 class Corrupt(StoreError):
     """The bytes that arrived at the store are not the bytes that were sent (checksum mismatch); nothing was written."""
 
@@ -187,6 +195,16 @@ class Store(Protocol):
 
         Raises:
             StoreUnavailable: it does not.
+
+        """
+
+    async def lacking(self) -> tuple[str, ...]:
+        """Find what the credential may not do here and a registry has to, a line each with the permission; writes no object.
+
+        Whether it may write is left to the first write.
+
+        Raises:
+            StoreUnavailable: the store cannot be used at all; the text says what to mend.
 
         """
 

@@ -109,6 +109,10 @@ class CountedStore:
         with self._observed.call("HeadBucket"):
             await self._store.check()
 
+    async def lacking(self) -> tuple[str, ...]:
+        """Find what may not be done here; see `Store.lacking`."""
+        return await self._store.lacking()
+
     async def close(self) -> None:
         """Give back connections."""
         await self._store.close()

@@ -26,6 +26,7 @@ from edgeproxy.storage import (
     PreconditionFailed,
     Presigner,
     StoreUnavailable,
+    keys,
 )
 from edgeproxy.storage.presign import Credentials
 from edgeproxy.storage.s3_answers import described, etag_of, listed, modified_of
@@ -34,6 +35,7 @@ from edgeproxy.storage.s3_calls import ERRORS, Calls, Limits, OnCall
 from edgeproxy.storage.s3_credentials import CredentialSource, S3Presigner
 from edgeproxy.storage.s3_errors import InvalidRange, no_bucket
 from edgeproxy.storage.s3_multipart import COPY_SPEED, S3Multipart, begin, copy_in_parts
+from edgeproxy.storage.s3_permissions import lacking_permissions
 from edgeproxy.storage.s3_reads import Reads
 
 _PIECE: Final = 1024 * 1024
@@ -217,6 +219,10 @@ class S3Store:
         except NotFound:
             # The answer to a HEAD has no body, so the store could not say which of the two is missing.
             raise no_bucket() from None
+
+    async def lacking(self) -> tuple[str, ...]:
+        """Find what is not permitted; see `Store.lacking`."""
+        return await lacking_permissions(self._calls, f"{self._prefix}{keys.UPLOADS}check-permissions")
 
 
 @asynccontextmanager

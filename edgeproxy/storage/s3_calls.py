@@ -82,7 +82,12 @@ class Calls:
         self._client: Any = None
 
     async def open(self) -> None:
-        """Make the client; no request is sent yet."""
+        """Make the client; no request is sent yet.
+
+        Raises:
+            StoreUnavailable: the credential in the environment or a profile is no whole one.
+
+        """
         config = AioConfig(
             signature_version="s3v4",
             # R2 refuses the checksum trailers that the SDK would add by itself.
@@ -95,12 +100,15 @@ class Calls:
             max_pool_connections=self.limits.connections,
             s3={"addressing_style": "path", "payload_signing_enabled": self.signs_payload},
         )
-        self._client = await self._stack.enter_async_context(
-            self._session.create_client("s3", region_name=self._region, endpoint_url=self._endpoint, config=config)
-        )
+        making = self._session.create_client("s3", region_name=self._region, endpoint_url=self._endpoint, config=config)
+        try:
+            self._client = await self._stack.enter_async_context(making)
+        except ERRORS as error:
+            raise failure("credentials", "", error).error from None
         events = self._client.meta.events
         # A round trip for every small write, and Cloudflare does not offer it.
         events.unregister("before-call.s3", add_expect_header)
+        events.register_last("before-parameter-build.s3", _stay_in_region)
         for operation in ("PutObject", "UploadPart"):
             events.register_first(f"choose-signer.s3.{operation}", _choose_signer)
 
@@ -222,3 +230,8 @@ class Calls:
 
 def _choose_signer(**_: object) -> str:
     return SIGNATURE_VERSION
+
+
+def _stay_in_region(context: dict[str, Any], **_: object) -> None:
+    """Keep the SDK from going on in the region that the store names: our own presigner would go on with the one of the settings."""
+    context.setdefault("s3_redirect", {})["redirected"] = True

@@ -29,6 +29,7 @@ SIGNED_SECONDS: Final = 900
 
 _ERROR_BYTES: Final = 64 * 1024
 _CODE: Final = re.compile(rb"<Code>([A-Za-z0-9]{1,100})</Code>")
+_REGION: Final = re.compile(rb"<Region>([a-z0-9-]{1,100})</Region>")
 # Nothing on the way may compress what is read: its length is compared.
 _HEADERS: Final = {"Accept-Encoding": "identity"}
 
@@ -107,8 +108,9 @@ class Reads:
         if answer.status == 200:
             return answer
         async with answer:
-            code = _CODE.search(await answer.content.read(_ERROR_BYTES))
-        raise Refused(answer.status, code[1].decode() if code is not None else "")
+            body = await answer.content.read(_ERROR_BYTES)
+        region = _said(_REGION, body) or answer.headers.get("x-amz-bucket-region", "")
+        raise Refused(answer.status, _said(_CODE, body), region)
 
     def _signer(self, method: str, credentials: Credentials) -> QuerySigner:
         signer = self._signers.get(method)
@@ -122,3 +124,8 @@ class Reads:
     def _trust(self) -> ssl.SSLContext:
         """Trust whom the SDK trusts: its own bundle, or the one that `AWS_CA_BUNDLE` names."""
         return ssl.create_default_context(cafile=self._ca_bundle or get_cert_path(True))
+
+
+def _said(pattern: re.Pattern[bytes], body: bytes) -> str:
+    found = pattern.search(body)
+    return found[1].decode() if found is not None else ""

@@ -17,7 +17,7 @@ from edgeproxy.oci.errors import BadRequest, RegistryError
 from edgeproxy.web.answers import Send, refusal, send_answer
 from edgeproxy.web.bodies import Receive, RequestBody
 from edgeproxy.web.counting import counted
-from edgeproxy.web.forwarding import Network, client_address
+from edgeproxy.web.forwarding import Trusted, client_address
 from edgeproxy.web.heads import Head
 
 ASGIApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
@@ -31,10 +31,10 @@ class Front:
         registry: ASGIApp,
         others: ASGIApp,
         make_id: Callable[[], str],
-        trusted: Sequence[Network] = (),
+        trusted: Sequence[Trusted] = (),
         counters: Counters | None = None,
     ) -> None:
-        """Take the routes, and the networks of proxies whose `X-Forwarded-For` is believed."""
+        """Take the routes, and the proxies whose `X-Forwarded-For` is believed."""
         self._counters = counters or Counters()
         self._registry = registry
         self._trusted = trusted
@@ -74,7 +74,9 @@ class Front:
             answer = refusal(error, request_id)
             # There may be a body, however it is framed.
             body = RequestBody(receive, Head(scope["method"], b"", b"", {}, None, has_body=True, peer=""))
-            await send_answer(answer, body, send, [(b"x-request-id", request_id.encode())], head=scope["method"] == "HEAD")
+            await send_answer(
+                answer, body, send, [(b"x-request-id", request_id.encode())], head=scope["method"] == "HEAD"
+            )
         else:
             body = RequestBody(receive, head)
             unread = _Unread(receive, send, body)

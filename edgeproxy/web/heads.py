@@ -57,7 +57,8 @@ class Head(NamedTuple):
             fields=fields,
             content_length=length,
             has_body=chunked or bool(length),
-            peer=client[0] if client else "",
+            # An IPv4 client of a socket for both kinds is told as what it is.
+            peer=client[0].removeprefix("::ffff:") if client else "",
         )
 
     def one(self, name: bytes) -> str | None:

@@ -34,6 +34,7 @@ NAMES: Final = {
     "CONTRIBUTING.md",
     "architecture.md",
     "clients.md",
+    "deployment.md",
     "metrics.md",
     "policy.md",
     "security.md",

@@ -386,17 +386,36 @@ async def on_double(**options: Any) -> AsyncIterator[tuple[House, Watched]]:
 
 
 @asynccontextmanager
-async def listening(app: Any) -> AsyncIterator[tuple[str, int]]:
+async def listening(app: Any, server: str = "hypercorn") -> AsyncIterator[tuple[str, int]]:
     """Serve an application as the program does, on a port that the system chooses."""
     listener = socket.create_server(("127.0.0.1", 0))
     host, port = listener.getsockname()
+    bind = f"fd://{listener.detach()}"
+    if server == "granian":  # binds by itself
+        socket.socket(fileno=int(bind.removeprefix("fd://"))).close()
+        bind = f"{host}:{port}"
     stop = asyncio.Event()
-    serving = asyncio.create_task(serve_sites([Site(app, (f"fd://{listener.detach()}",))], stop, "hypercorn"))
+    serving = asyncio.create_task(serve_sites([Site(app, (bind,))], stop, server))
     try:
+        if server == "granian":
+            await _listens(host, port)
         yield host, port
     finally:
         stop.set()
         await serving
+
+
+async def _listens(host: str, port: int) -> None:
+    """Wait until somebody listens; a server that binds by itself does not say when it has."""
+    for _ in range(500):
+        try:
+            _, writer = await asyncio.open_connection(host, port)
+        except OSError:
+            await asyncio.sleep(0.02)
+        else:
+            writer.close()
+            return
+    raise AssertionError(f"nobody listens on port {port}")
 
 
 def descriptor(content: bytes, media_type: str, **more: Any) -> dict[str, Any]:

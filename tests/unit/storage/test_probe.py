@@ -36,7 +36,6 @@ from edgeproxy.storage.served import served_app
 from tests.r2.running import running_double
 
 STEPS = [
-    "reach the bucket",
     "write and read",
     "checksum on write",
     "conditional create",
