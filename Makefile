@@ -4,6 +4,7 @@
 #   make test   the tests that need nothing but Python; those that need a program that is missing are skipped and say so
 #   make rings  the tests that need real programs: clients, conformance, faults, README, an identity provider (.ci/run installs them)
 #   make mutants  how many changed lines of the decision no test notices (some ten minutes)
+#   make cost LOG=access.log  what a month of that log's traffic costs, on R2 and elsewhere
 #   make lint   style, types, import rules
 #   make lock   the exact versions of everything, from pyproject.toml
 #   make clean  remove what these commands made
@@ -17,7 +18,7 @@ STAMPS := $(VENV)/.edgeproxy
 UV_VERSION := $(shell sed -n 's/^UV_VERSION=//p' .ci/versions)
 
 .DEFAULT_GOAL := run
-.PHONY: run test rings lint lint-style lint-types lint-imports mutants development lock clean
+.PHONY: run test rings cost lint lint-style lint-types lint-imports mutants development lock clean
 
 run: $(STAMPS)/runtime
 	$(BIN)/edgeproxy dev
@@ -27,6 +28,10 @@ test: $(STAMPS)/development
 
 rings: $(STAMPS)/development
 	$(BIN)/pytest $(PYTEST) $(RINGS)
+
+cost: $(STAMPS)/runtime
+	@test -n "$(LOG)" || { echo "make cost LOG=access.log: name an access log, or benchmarks/egress/sample/day.json" >&2; exit 2; }
+	@$(BIN)/python -m benchmarks.egress estimate $(LOG)
 
 lint: lint-style lint-types lint-imports
 
