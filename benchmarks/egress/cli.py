@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Final
@@ -18,9 +18,10 @@ from benchmarks.egress.arguments import parser
 from benchmarks.egress.estimate import observe, usage
 from benchmarks.egress.price_files import PriceError
 from benchmarks.egress.pricing import Bill, Pricer
+from benchmarks.egress.progress import Advance, progress
 from benchmarks.egress.result import ResultError
 from benchmarks.egress.usage import Usage
-from benchmarks.egress.workload import Reading, Refused
+from benchmarks.egress.workload import Reading, Refused, Request
 from benchmarks.egress.workloads import read
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -48,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _estimate(given: argparse.Namespace) -> int:
     reading = Reading(strict=given.strict)
-    seen = observe(read(given.logs, reading, given.format), given.blob_bytes)
+    with progress() as bars:
+        advance = bars("reading", None)
+        seen = observe(_told(read(given.logs, reading, given.format), advance), given.blob_bytes)
     for line in reading.told():
         _say(line)
     _say(f"{reading.taken} requests read, {reading.passed_over} lines tell of none")
@@ -65,6 +68,14 @@ def _estimate(given: argparse.Namespace) -> int:
     if given.stored_bytes is not None:
         usages = [used.usage_of(each.as_json() | {"storage": given.stored_bytes}) for each in usages]
     return _tell(given, usages)
+
+
+def _told(requests: Iterable[Request], advance: Advance) -> Iterator[Request]:
+    """Tell the progress of a reading, now and then."""
+    for number, request in enumerate(requests, 1):
+        if number % 1000 == 0:
+            advance(1000)
+        yield request
 
 
 def _generate(given: argparse.Namespace) -> int:

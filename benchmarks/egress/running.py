@@ -4,42 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.egress.journal import RESULT, Journal, fingerprint
 from benchmarks.egress.plan import Plan
+from benchmarks.egress.progress import Begin, progress
 from benchmarks.egress.replay import Counts, Options, Replay, opened
 from benchmarks.egress.result import Result
 from benchmarks.egress.targets import Running, StoreServer, Target, running
 from benchmarks.egress.workload import Reading, Refused
 from benchmarks.egress.workloads import Format, read
 
-Advance = Callable[[float], None]
 UNKNOWN_BLOB_BYTES = 1024**2
-_Open = Callable[[str, float | None], Advance]
-
-
-@contextmanager
-def progress() -> Iterator[_Open]:
-    """Show bars on a terminal, and nothing elsewhere."""
-    console = Console(file=sys.stderr)
-    columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bars:
-
-        def begin(what: str, total: float | None) -> Advance:
-            task = bars.add_task(what, total=total)
-            return lambda amount: bars.advance(task, amount)
-
-        yield begin
 
 
 async def replay(
@@ -96,7 +78,7 @@ def _tell_what_is_replayed(plan: Plan, traces: Sequence[Path], say: Callable[[st
 
 
 async def _replayed(
-    one: Replay, plan: Plan, journal: Journal, traces: Sequence[Path], form: Format | None, bars: _Open
+    one: Replay, plan: Plan, journal: Journal, traces: Sequence[Path], form: Format | None, bars: Begin
 ) -> None:
     if plan.fact("filled") is None:
         filled = bars("filling", sum(plan.counts()))

@@ -94,12 +94,30 @@ def test_an_upload_that_is_refused_before_its_body_came_still_counts() -> None:
     assert (exchange.status, exchange.received_body) == (403, 4)
 
 
-@pytest.mark.parametrize("data", [b"\x16\x03\x01 hello\r\n\r\n", b"nonsense\r\n\r\n", b"x" * 300_000])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01 hello\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"x" * 300_000,
+        b"PUT / HTTP/1.1\r\nContent-Length: +5\r\n\r\n",
+        b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+    ],
+)
 def test_what_is_not_http_is_not_counted_as_such(data: bytes) -> None:
     connection = Connection(lambda _: None)
 
     with pytest.raises(NotHttp):
         connection.from_client(data, 0)
+
+
+@pytest.mark.parametrize("line", [b"HTTP/1.1", b"HTTP/1.1 OK 200", b"HTTP/3 200 OK"])
+def test_an_answer_without_a_status_is_not_counted_as_one(line: bytes) -> None:
+    connection = Connection(lambda _: None)
+    connection.from_client(b"GET / HTTP/1.1\r\n\r\n", 0)
+
+    with pytest.raises(NotHttp):
+        connection.from_server(line + b"\r\n\r\n", 0)
 
 
 async def test_a_proxy_counts_what_client_and_server_say_it_was() -> None:
