@@ -50,9 +50,9 @@ REDIRECT_BYTES: Final = 900
 HEAD_BYTES: Final = 700
 """The head of any other answer: 420 were counted on loopback."""
 CPU_SECONDS: Final = 0.0016
-"""CPU time of one request under hypercorn: 1.25 to 1.57 s a thousand were counted in replays (2 cores, 2026-11-24)."""
-CPU_SECONDS_A_BYTE: Final = 2.6e-9
-"""CPU time of one byte that passes through the registry: 1.6 s for 625 MB were counted in the same replays."""
+"""CPU time of one request under hypercorn: 1.0 to 1.7 s a thousand were counted in replays (2 busy cores, 2026-11-25)."""
+CPU_SECONDS_A_BYTE: Final = 5e-9
+"""CPU time of one byte that passes through the registry: 1.5 to 2.0 s for 399 MB were counted in the same replays."""
 BATCH: Final = 10_000
 
 
