@@ -4,6 +4,7 @@
 #   make test   the tests that need nothing but Python; those that need a program that is missing are skipped and say so
 #   make rings  the tests that need real programs: clients, conformance, faults, permissions, proxies, README, an identity provider (.ci/run installs them)
 #   make mutants  how many changed lines of the decision no test notices (some ten minutes)
+#   make cost LOG=access.log  what a month of that log's traffic costs, on R2 and elsewhere (OPTIONS="--scale 30x" for a day of it)
 #   make lint   style, types, import rules
 #   make lock   the exact versions of everything, from pyproject.toml
 #   make clean  remove what these commands made
@@ -11,13 +12,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST ?=
+OPTIONS ?=
 BIN := $(VENV)/bin
 RINGS := tests/check tests/clients tests/conformance tests/edge tests/faults tests/identity
 STAMPS := $(VENV)/.edgeproxy
 UV_VERSION := $(shell sed -n 's/^UV_VERSION=//p' .ci/versions)
 
 .DEFAULT_GOAL := run
-.PHONY: run test rings lint lint-style lint-types lint-imports mutants development lock clean
+.PHONY: run test rings cost lint lint-style lint-types lint-imports mutants development lock clean
 
 run: $(STAMPS)/runtime
 	$(BIN)/edgeproxy dev
@@ -27,6 +29,10 @@ test: $(STAMPS)/development
 
 rings: $(STAMPS)/development
 	$(BIN)/pytest $(PYTEST) $(RINGS)
+
+cost: $(STAMPS)/runtime
+	@test -n "$(LOG)" || { echo "make cost LOG=access.log: name an access log, or benchmarks/egress/sample/day.json" >&2; exit 2; }
+	@$(BIN)/python -m benchmarks.egress estimate $(LOG) $(OPTIONS)
 
 lint: lint-style lint-types lint-imports
 
