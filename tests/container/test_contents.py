@@ -14,11 +14,15 @@ import pytest_asyncio
 import edgeproxy
 from tests.container.conftest import CANARY, Built
 from tests.docs.pages import ROOT
+from tests.programs import program, run
 
 pytestmark = pytest.mark.timeout(900)
 
 LIMIT_BYTES: Final = 120_000_000
 INTERPRETER: Final = "/opt/edgeproxy/bin/python"
+
+SHELLS: Final = ("/bin/bash", "/bin/dash", "/bin/sh")
+WITHOUT_SHELL: Final = f"FROM base\nRUN {json.dumps(['rm', *SHELLS])}\n"
 
 CLIENTS: Final = """
 import asyncio
@@ -110,6 +114,29 @@ async def test_the_last_stage_runs_nothing_so_that_a_base_needs_no_shell(built: 
     assert "pip" not in history
     last = (ROOT / "Dockerfile").read_text().rpartition("\nFROM ")[2].splitlines()
     assert not [line for line in last if line.startswith(("RUN", "ADD"))]
+
+
+async def test_a_base_without_a_shell_does(built: Built) -> None:
+    environment = {**built.docker.environment, "DOCKER_BUILDKIT": "0"}
+    folder = built.context.parent / "without-shell"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(WITHOUT_SHELL)
+    await run(program("docker"), "build", "--tag", "without-shell", str(folder), environment=environment)
+    given = ("PIP_NO_INDEX=1", "BUILD_BASE=base", "BASE=without-shell")
+    options = [f"--build-arg={argument}" for argument in given]
+    await run(
+        program("docker"), "build", "--network", "none", *options, "--tag", "edgeproxy-without-shell", str(built.context), environment=environment
+    )  # fmt: skip
+
+    started = ("run", "--rm", "--network", "none")
+    for shell in SHELLS:
+        refused = await run(
+            program("docker"), *started, "--entrypoint", shell, "edgeproxy-without-shell", "-c", "", environment=environment, status=127
+        )  # fmt: skip
+        assert "no such file or directory" in refused
+    assert (
+        await built.docker(*started, "edgeproxy-without-shell", "--version") == f"edgeproxy {edgeproxy.__version__}\n"
+    )
 
 
 async def test_it_describes_the_services_that_credentials_come_from_and_no_others(built: Built) -> None:
