@@ -1,6 +1,7 @@
 """A stand-in for the one call of AWS STS that web identities make. Usage: sts.py PORT, with TOKEN, ACCESS and SECRET in the environment.
 
-Whoever shows TOKEN gets ACCESS and SECRET as credentials of an hour, anyone else 403.
+Whoever shows TOKEN gets ACCESS and SECRET as credentials of an hour, anyone else 403. They come without a session token:
+versitygw knows none and refuses what it does not know.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 ANSWER = """\
 <AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleWithWebIdentityResult><Credentials>
-<AccessKeyId>{access}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey><SessionToken>session</SessionToken><Expiration>{end}</Expiration>
+<AccessKeyId>{access}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey><SessionToken></SessionToken><Expiration>{end}</Expiration>
 </Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>
 """
 

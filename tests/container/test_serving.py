@@ -19,7 +19,8 @@ import pytest
 from tests.clients.test_docker import dockerd
 from tests.container.conftest import Built, fences, shell
 from tests.docs.pages import Fence
-from tests.programs import bound_to_us, clean_environment
+from tests.docs.trying import write_alpine
+from tests.programs import bound_to_us, clean_environment, program
 from tests.running import OPEN_POLICY, Bucket, answering, end, free_ports, temporary_folder
 
 pytestmark = pytest.mark.timeout(900)
@@ -181,9 +182,12 @@ async def upload_that_waits(container: Container) -> Upload:
 async def test_granian_and_several_workers_need_nothing_to_write_to_either(built: Built, store: Bucket) -> None:
     async with running(built, store, EDGEPROXY_SERVER="granian", EDGEPROXY_WORKERS="2") as container:
         assert await container.health() == "healthy"
-        name = f"{container.host}/again:v1"
-        await built.docker("tag", "edgeproxy", name)
+        name = f"{container.host}/small:v1"
+        archive = write_alpine(container.folder / "small.tar", Path(program("busybox")))
+        await built.docker("import", str(archive), name)
         await built.docker("push", name)
+        await built.docker("rmi", name)
+        await built.docker("pull", name)
         await built.docker("rmi", name)
         await built.docker("stop", REGISTRY)
 
