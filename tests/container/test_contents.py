@@ -50,7 +50,7 @@ Entry = tuple[tarfile.TarInfo, bytes]
 async def entries(built: Built) -> list[Entry]:
     """Give everything that the layers beyond the base hold."""
     archive = built.context.parent / "saved.tar"
-    await built.docker("save", "--output", str(archive), "edgeproxy")
+    await built.docker("save", "--output", str(archive), "edgeproxy:latest")
     of_base = len((await built.inspect("base"))["RootFS"]["Layers"])
     return await asyncio.to_thread(_read, archive, of_base)
 
