@@ -100,7 +100,7 @@ async def test_what_the_page_shows_works_with_nothing_to_type_first(built: Built
     pulls = [json.loads(line[line.index("{") :]) for line in said.splitlines() if '"delivery":"redirect"' in line]
     assert [line["repository"] for line in pulls if line["event"] == "pull"]
     refused = await shell(
-        f"docker tag alpine {host}/private/app:v1\n! docker push {host}/private/app:v1\n", folder, environment
+        f"docker tag {host}/hello {host}/private/app:v1\n! docker push {host}/private/app:v1\n", folder, environment
     )
     assert "sign in to push private/app" in refused
     assert "Login Succeeded" in await shell(sign_in, folder, environment)
