@@ -102,7 +102,7 @@ async def test_what_the_page_shows_works_with_nothing_to_type_first(built: Built
     refused = await shell(
         f"docker tag {host}/hello {host}/private/app:v1\n! docker push {host}/private/app:v1\n", folder, environment
     )
-    assert "sign in to push private/app" in refused
+    assert "push private/app is denied to anonymous callers; sign in" in refused
     assert "Login Succeeded" in await shell(sign_in, folder, environment)
 
     containers = (await built.docker("ps", "--all", "--quiet", "--filter", "label=com.docker.compose.service")).split()
