@@ -6,6 +6,7 @@
 #   make mutants  how many changed lines of the decision no test notices (some ten minutes)
 #   make cost LOG=access.log  what a month of that log's traffic costs, on R2 and elsewhere (OPTIONS="--scale 30x" for a day of it)
 #   make lint   style, types, import rules
+#   make image  the container image, with docker; IMAGE_OPTIONS go to `docker build`, SOURCE is a label: where its source is
 #   make lock   the exact versions of everything, from pyproject.toml
 #   make clean  remove what these commands made
 
@@ -14,12 +15,12 @@ VENV ?= .venv
 PYTEST ?=
 OPTIONS ?=
 BIN := $(VENV)/bin
-RINGS := tests/check tests/clients tests/conformance tests/edge tests/faults tests/identity
+RINGS := tests/check tests/clients tests/conformance tests/container tests/edge tests/faults tests/identity
 STAMPS := $(VENV)/.edgeproxy
 UV_VERSION := $(shell sed -n 's/^UV_VERSION=//p' .ci/versions)
 
 .DEFAULT_GOAL := run
-.PHONY: run test rings cost lint lint-style lint-types lint-imports mutants development lock clean
+.PHONY: run test rings cost lint lint-style lint-types lint-imports mutants development image lock clean
 
 run: $(STAMPS)/runtime
 	$(BIN)/edgeproxy dev
@@ -67,16 +68,26 @@ $(STAMPS)/development: requirements/development.txt $(STAMPS)/runtime
 	$(INSTALL) --require-hashes -r requirements/development.txt
 	@touch $@
 
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' edgeproxy/__init__.py)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
+SOURCE ?=
+IMAGE_OPTIONS ?=
+
+image:
+	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg SOURCE=$(SOURCE) $(IMAGE_OPTIONS) \
+		--tag edgeproxy --tag edgeproxy:$(VERSION) .
+
 LOCK = $(VENV)/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url
 
 lock:
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip --disable-pip-version-check --quiet install uv==$(UV_VERSION)
 	$(LOCK) pyproject.toml --output-file requirements/runtime.txt
+	$(LOCK) pyproject.toml --extra granian --constraint requirements/runtime.txt --output-file requirements/container.txt
 	$(LOCK) --group build --constraint requirements/runtime.txt --output-file requirements/build.txt
 	$(LOCK) pyproject.toml --all-extras --group test --group lint --constraint requirements/runtime.txt --constraint requirements/build.txt \
 		--output-file requirements/development.txt
 
 clean:
-	rm -rf $(VENV) .venv-* .edgeproxy .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) .venv-* .edgeproxy .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist wheels
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -39,11 +39,14 @@ __all__ = [
     "SettingsProblem",
     "describe",
     "environment",
+    "listening",
     "load",
 ]
 
 DEFAULT_FILE: Final = Path("edgeproxy.toml")
 """Read where no other file is named, if it is there."""
+
+DEFAULT_BIND: Final = "127.0.0.1:5000"
 
 STORED_POLICY: Final = "store:"
 """The value of `EDGEPROXY_POLICY` for the document that is kept in the bucket."""
@@ -154,6 +157,27 @@ def load(environ: Mapping[str, str], file: Path | None, *, defaults: Mapping[str
     if problems:
         raise SettingsError(tuple(problems))
     return Settings(**values)
+
+
+def listening(environ: Mapping[str, str], file: Path | None) -> Listener:
+    """Read where the registry listens and nothing else, for who only asks it something.
+
+    Raises:
+        SettingsError: the file or the address cannot be read.
+
+    """
+    problems: list[SettingsProblem] = []
+    given = from_file(file, _NAMES, problems) if file is not None else {}
+    given |= from_environment(environ, _NAMES, [])
+    if problems:
+        raise SettingsError(tuple(problems))
+    source = given.get("bind")
+    if source is None:
+        return listener(DEFAULT_BIND)
+    try:
+        return listener(source.text)
+    except ValueError as error:
+        raise SettingsError((SettingsProblem(source.place, source.name, str(error)),)) from None
 
 
 def describe() -> tuple[tuple[str, str, str], ...]:
@@ -286,7 +310,7 @@ def _bind(text: str) -> str:
 
 
 _SETTINGS: Final = (
-    _plain("bind", "where to listen: host:port, or unix:/path", "127.0.0.1:5000", _bind),
+    _plain("bind", "where to listen: host:port, or unix:/path", DEFAULT_BIND, _bind),
     _Setting(
         "public_url",
         "what clients type; realm and audience come from it",

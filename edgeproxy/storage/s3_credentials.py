@@ -72,7 +72,7 @@ class CredentialSource:
         # The SDK offers the end of a refreshable credential under no public name.
         expiry = getattr(source, "_expiry_time", None)
         snapshot = Credentials(
-            frozen.access_key, frozen.secret_key, frozen.token, None if expiry is None else expiry.timestamp()
+            frozen.access_key, frozen.secret_key, frozen.token or None, None if expiry is None else expiry.timestamp()
         )
         # The same object as long as nothing changed: signers are kept per snapshot.
         return self._snapshot if self._snapshot == snapshot else snapshot

@@ -34,6 +34,7 @@ NAMES: Final = {
     "CONTRIBUTING.md",
     "architecture.md",
     "clients.md",
+    "container.md",
     "deployment.md",
     "metrics.md",
     "policy.md",
@@ -49,7 +50,7 @@ FILES: Final = {
     "company-ca.pem": b"-----BEGIN CERTIFICATE-----\n",
 }
 
-SETTINGS_OF_TESTS: Final = {"EDGEPROXY_TEST_PROGRAMS", "EDGEPROXY_REQUIRE_PROGRAMS"}
+SETTINGS_OF_TESTS: Final = {"EDGEPROXY_TEST_PROGRAMS", "EDGEPROXY_REQUIRE_PROGRAMS", "EDGEPROXY_TEST_BASE"}
 
 
 def page(name: str) -> Page:
