@@ -34,7 +34,7 @@ from edgeproxy.reload import (
     policy_document,
     watch_keys,
 )
-from edgeproxy.serving import Site, on_signals, serve_sites
+from edgeproxy.serving import Site, Stop, leaving, on_signals, serve_sites
 from edgeproxy.storage import Presigner, Store
 from edgeproxy.storage.probe import startup_problems
 from edgeproxy.web.blobs import Delivery
@@ -160,7 +160,7 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> Non
         warming = asyncio.create_task(_warm(issuer_keys, policy))
         stack.callback(warming.cancel)
         access = _access(settings, policy, keys, issuer_keys, record)
-        stop = asyncio.Event()
+        stop = Stop(settings.drain_seconds)
         on_signals(stop, audit.reopen, policy.refresh_soon)
         _log.info(
             "serving %s on %s, objects in %s handed out from %s, policy %s",
@@ -170,9 +170,9 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> Non
             settings.store_public_endpoint,
             policy().version[:12],
         )
-        probes = probes_of(registry, policy, keys, audit, time.time)
+        probes = probes_of(registry, policy, keys, audit, time.time, stop.begun.is_set)
         sites = [*_sites(settings, binds, backend, registry, access, record, probes), *besides]
-        await serve_sites(sites, stop, settings.server)
+        await serve_sites([Site(leaving(site.app, stop.begun), site.binds) for site in sites], stop.due, settings.server)
 
 
 @dataclass(frozen=True, slots=True)

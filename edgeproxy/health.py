@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from edgeproxy.access.signing import SigningKeyError, SigningKeys
 from edgeproxy.audit import AuditLog
@@ -12,11 +13,21 @@ from edgeproxy.reload import CurrentPolicy
 from edgeproxy.storage import Store
 from edgeproxy.web.operations import Health, Probes, Reading, make_metrics
 
+STOPPING: Final = "stopping: send no more requests here; what is sent still is served"
+
 
 def probes_of(
-    registry: Registry, policy: CurrentPolicy, keys: SigningKeys, audit: AuditLog, clock: Callable[[], float]
+    registry: Registry,
+    policy: CurrentPolicy,
+    keys: SigningKeys,
+    audit: AuditLog,
+    clock: Callable[[], float],
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Probes:
     """Make the probes of a registry."""
+
+    async def of_process() -> Health:
+        return Health(ok=False, reason=STOPPING) if stopping() else Health(ok=True)
 
     async def of_policy() -> Health:
         return Health(ok=True, reason=policy.problem)
@@ -37,7 +48,7 @@ def probes_of(
         "edgeproxy_audit_waiting": Reading("Audit events that wait for their sinks", lambda: audit.waiting),
         "edgeproxy_audit_dropped": Reading("Audit events that were dropped", lambda: audit.dropped),
     }
-    checks = {"policy": of_policy, "signing keys": of_keys, "store": of_store}
+    checks = {"process": of_process, "policy": of_policy, "signing keys": of_keys, "store": of_store}
     return Probes(checks, make_metrics(registry, readings))
 
 

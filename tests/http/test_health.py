@@ -49,3 +49,25 @@ async def test_a_broken_policy_alarms_on_readyz_and_metrics_and_ends_when_it_is_
         assert b"edgeproxy_policy_broken 0.0" in metrics
         assert b"edgeproxy_policy_age_seconds 0.0" in metrics
         assert b"edgeproxy_audit_dropped 0.0" in metrics
+
+
+async def test_a_process_that_stops_says_so_and_that_it_is_alive(tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text("version: 1\n")
+    (tmp_path / "keys").mkdir()
+    new_key(tmp_path / "keys", NOW)
+    async with on_directory(tmp_path / "store") as house:
+        policy = CurrentPolicy(FileDocument(tmp_path / "policy.yaml"), load, house.clock)
+        await policy.start()
+        keys = SigningKeys.load(tmp_path / "keys", house.clock)
+        stopping = False
+        probes = probes_of(house.registry, policy, keys, house.audit, house.clock, lambda: stopping)
+        app = Starlette(routes=probes.all_routes)
+        assert (await call(app, "GET", "/readyz", [], None)).expect(200).json["checks"]["process"]["ok"]
+        stopping = True
+        told = (await call(app, "GET", "/readyz", [], None)).expect(503)
+        assert told.json["status"] == "unavailable"
+        assert told.json["checks"]["process"] == {
+            "ok": False,
+            "reason": "stopping: send no more requests here; what is sent still is served",
+        }
+        (await call(app, "GET", "/healthz", [], None)).expect(200)

@@ -1,0 +1,59 @@
+"""Replicas of one registry behind a balancer, on one bucket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.continuity.balancer import Balancer, balancing
+from tests.issuer import LocalIssuer
+from tests.running import OPEN_POLICY, Bucket, Registry, free_ports, registry, temporary_folder, versitygw
+
+SIGNING_IN = OPEN_POLICY.replace("version: 1\n", 'version: 1\nissuers:\n  ci: {url: "ISSUER", audiences: [registry.example]}\n')
+"""Everyone may do everything, but has to fetch a bearer first, as `/v2/` asks for one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """`url` is what clients type: the balancer's. The folder holds policy, keys and audit."""
+
+    url: str
+    folder: Path
+    bucket: Bucket
+    registries: tuple[Registry, ...]
+    balancer: Balancer
+
+    async def restart_one_after_the_other(self) -> None:
+        """Restart each as a rolling upgrade does: the next one once the balancer trusts the one before."""
+        for one in self.registries:
+            assert await one.stop() == 0
+            await self.balancer.sees(one.port, healthy=False)
+            await one.start()
+            await self.balancer.sees(one.port)
+
+
+@asynccontextmanager
+async def replicated(number: int = 2, *, environment: dict[str, str] | None = None, **settings: str) -> AsyncIterator[Replicas]:
+    """Run replicas over versitygw, behind a balancer. `environment` replaces the credentials of the store."""
+    async with AsyncExitStack() as stack:
+        folder = await stack.enter_async_context(temporary_folder())
+        bucket = await stack.enter_async_context(versitygw(folder))
+        issuer = await stack.enter_async_context(LocalIssuer().serving())
+        (port,) = free_ports(1)
+        url = f"http://127.0.0.1:{port}"
+        policy = SIGNING_IN.replace("ISSUER", issuer.url)
+        settings = {"public_url": url, "drain_seconds": "2", "log_level": "info", **settings}
+        registries = tuple(registry(bucket, folder, policy=policy, **settings) for _ in range(number))
+        for one in registries:
+            if environment is not None:
+                for name in bucket.environment:
+                    del one.environment[name]
+                one.environment.update(environment)
+            await one.start()
+            stack.push_async_callback(one.stop)
+        balancer = await stack.enter_async_context(balancing(port, [one.port for one in registries]))
+        for one in registries:
+            await balancer.sees(one.port)
+        yield Replicas(url, folder, bucket, registries, balancer)
