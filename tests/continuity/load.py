@@ -16,7 +16,7 @@ import aiohttp
 
 from tests.images import digest_of
 from tests.programs import clean_environment, program
-from tests.pushing import SHAPES, Client, Reply, client, manifest_of
+from tests.pushing import SHAPES, Client, Reply, manifest_of
 
 SIZES = (0, 700, 65_536, 300_000)
 PUSHERS, PULLERS, TAGS = 3, 3, 20
@@ -51,10 +51,14 @@ class Load:
         self.done: Counter[str] = Counter()
         self.failures: list[str] = []
         self.tags: dict[str, bytes] = {}
+        self._times: Counter[int] = Counter()
+        self._clients = count()
         self._stopping = False
 
     async def repeat(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do it until the end; each time counts as done or as failed."""
+        own = next(self._clients)
+        self._times[own] = 0
         while not self._stopping:
             try:
                 await work()
@@ -63,28 +67,24 @@ class Load:
                 await asyncio.sleep(0.05)
             else:
                 self.done[what] += 1
+            self._times[own] += 1
 
     def stop(self) -> None:
         """Begin nothing more."""
         self._stopping = True
 
-    async def more(self, what: str, times: int) -> None:
-        """Wait until it was done so many times more."""
-        aim = self.done[what] + times
-        while self.done[what] < aim and len(self.failures) < 100:  # noqa: ASYNC110 - many clients tell nobody of each step
-            await asyncio.sleep(0.02)
-
     async def progress(self) -> None:
-        """Wait until pushes and pulls went on."""
-        for what in tuple(self.done):
-            await self.more(what, 3)
+        """Wait until every client has begun and ended something since now."""
+        await asyncio.sleep(0)
+        aims = {own: times + 2 for own, times in self._times.items()}
+        while any(self._times[own] < aim for own, aim in aims.items()):  # noqa: ASYNC110 - clients tell nobody of each step
+            await asyncio.sleep(0.02)
 
     def __str__(self) -> str:
         return f"load: {', '.join(f'{count} {what}' for what, count in sorted(self.done.items()))}, {len(self.failures)} failed"
 
 
-async def _push(to: Client, load: Load, name: str, chance: Random) -> None:
-    assert isinstance(to, Strict)
+async def _push(to: Strict, load: Load, name: str, chance: Random) -> None:
     await to.sign_in()
     layers = [chance.randbytes(chance.choice(SIZES)) for _ in range(2)]
     config = json.dumps({"architecture": "amd64", "os": "linux", "nonce": chance.random()}).encode()
@@ -95,8 +95,7 @@ async def _push(to: Client, load: Load, name: str, chance: Random) -> None:
     load.tags[name] = manifest
 
 
-async def _pull(to: Client, load: Load, chance: Random) -> None:
-    assert isinstance(to, Strict)
+async def _pull(to: Strict, load: Load, chance: Random) -> None:
     await to.sign_in()
     name = chance.choice(sorted(load.tags))
     digest, _ = await to.whole(REPOSITORY, name)
@@ -135,20 +134,31 @@ async def _mirror(url: str, load: Load, folder: Path) -> None:
     await load.repeat("crane", lambda: _crane(folder, host, next(numbers)))
 
 
-async def _pusher(url: str, load: Load, name: str, chance: Random) -> None:
+@asynccontextmanager
+async def strict(url: str, *, keep_alive: bool) -> AsyncIterator[Strict]:
+    """Open a client; with `keep_alive` it stays with the replica that it met first, else each request meets the next one."""
+    connector = aiohttp.TCPConnector(limit=0, force_close=not keep_alive)
+    timeout = aiohttp.ClientTimeout(total=120)
+    async with aiohttp.ClientSession(
+        timeout=timeout, connector=connector, requote_redirect_url=False, auto_decompress=False
+    ) as session:
+        yield Strict(url, session)
+
+
+async def _pusher(url: str, load: Load, index: int, chance: Random) -> None:
     number = 0
-    async with client(url, kind=Strict) as to:
+    async with strict(url, keep_alive=index % 2 == 0) as to:
 
         async def work() -> None:
             nonlocal number
             number += 1
-            await _push(to, load, f"{name}-{number % TAGS}", chance)
+            await _push(to, load, f"t{index}-{number % TAGS}", chance)
 
         await load.repeat("pushes", work)
 
 
-async def _puller(url: str, load: Load, chance: Random) -> None:
-    async with client(url, kind=Strict) as to:
+async def _puller(url: str, load: Load, index: int, chance: Random) -> None:
+    async with strict(url, keep_alive=index % 2 == 0) as to:
         await load.repeat("pulls", lambda: _pull(to, load, chance))
 
 
@@ -156,13 +166,13 @@ async def _puller(url: str, load: Load, chance: Random) -> None:
 async def loaded(url: str, chance: Random, *, crane_in: Path | None = None) -> AsyncIterator[Load]:
     """Put a registry under load for as long as the context lasts; with a folder, by crane as well."""
     load = Load()
-    async with client(url, kind=Strict) as one:
+    async with strict(url, keep_alive=True) as one:
         await _push(one, load, "first", Random(chance.random()))
     async with asyncio.TaskGroup() as group:
         for index in range(PUSHERS):
-            group.create_task(_pusher(url, load, f"t{index}", Random(chance.random())))
-        for _ in range(PULLERS):
-            group.create_task(_puller(url, load, Random(chance.random())))
+            group.create_task(_pusher(url, load, index, Random(chance.random())))
+        for index in range(PULLERS):
+            group.create_task(_puller(url, load, index, Random(chance.random())))
         if crane_in is not None:
             group.create_task(_mirror(url, load, crane_in))
         try:

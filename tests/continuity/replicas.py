@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +35,20 @@ class Replicas:
 
 
 @asynccontextmanager
-async def replicated(number: int = 2, *, environment: dict[str, str] | None = None, **settings: str) -> AsyncIterator[Replicas]:
-    """Run replicas over versitygw, behind a balancer. `environment` replaces the credentials of the store."""
+async def replicated(
+    number: int = 2, *, users: Callable[[Bucket, Path], Awaitable[None]] | None = None, **settings: str
+) -> AsyncIterator[Replicas]:
+    """Run replicas over versitygw, behind a balancer.
+
+    `users` makes users of the store, and writes the credential of one where the SDK finds it: in files below the folder, which is their home.
+    """
     async with AsyncExitStack() as stack:
         folder = await stack.enter_async_context(temporary_folder())
-        bucket = await stack.enter_async_context(versitygw(folder))
+        (folder / "iam").mkdir()
+        iam = () if users is None else ("--iam-dir", str(folder / "iam"), "--iam-cache-disable")
+        bucket = await stack.enter_async_context(versitygw(folder, *iam))
+        if users is not None:
+            await users(bucket, folder)
         issuer = await stack.enter_async_context(LocalIssuer().serving())
         (port,) = free_ports(1)
         url = f"http://127.0.0.1:{port}"
@@ -47,10 +56,8 @@ async def replicated(number: int = 2, *, environment: dict[str, str] | None = No
         settings = {"public_url": url, "drain_seconds": "2", "log_level": "info", **settings}
         registries = tuple(registry(bucket, folder, policy=policy, **settings) for _ in range(number))
         for one in registries:
-            if environment is not None:
-                for name in bucket.environment:
-                    del one.environment[name]
-                one.environment.update(environment)
+            if users is not None:
+                one.environment = {key: text for key, text in one.environment.items() if key not in bucket.environment}
             await one.start()
             stack.push_async_callback(one.stop)
         balancer = await stack.enter_async_context(balancing(port, [one.port for one in registries]))

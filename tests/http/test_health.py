@@ -10,6 +10,7 @@ from edgeproxy.access.policy import Policy, load_policy
 from edgeproxy.access.signing import SigningKeys, new_key
 from edgeproxy.health import probes_of
 from edgeproxy.reload import CurrentPolicy, FileDocument
+from edgeproxy.web.operations import Health, Probes, make_metrics
 from tests.http.harness import NOW, Reply, call, on_directory
 
 
@@ -71,3 +72,22 @@ async def test_a_process_that_stops_says_so_and_that_it_is_alive(tmp_path: Path)
             "reason": "stopping: send no more requests here; what is sent still is served",
         }
         (await call(app, "GET", "/healthz", [], None)).expect(200)
+
+
+async def test_a_check_can_be_left_out_and_one_that_is_not_there_cannot(tmp_path: Path) -> None:
+    async def good() -> Health:
+        return Health(ok=True)
+
+    async def bad() -> Health:
+        return Health(ok=False, reason="down")
+
+    async with on_directory(tmp_path / "store") as house:
+        app = Starlette(routes=Probes({"policy": good, "store": bad}, make_metrics(house.registry)).all_routes)
+        assert (await call(app, "GET", "/readyz", [], None)).expect(503).json["status"] == "unavailable"
+        assert (await call(app, "GET", "/readyz?exclude=store", [], None)).expect(200).json == {
+            "status": "ok",
+            "checks": {"policy": {"ok": True, "reason": ""}},
+        }
+        (await call(app, "GET", "/readyz?exclude=policy", [], None)).expect(503)
+        told = (await call(app, "GET", "/readyz?exclude=stores", [], None)).expect(400)
+        assert told.json["checks"] == ["policy", "store"]
