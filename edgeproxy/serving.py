@@ -42,6 +42,14 @@ class _Connection(TCPServer):
 hypercorn_run.TCPServer = _Connection  # type: ignore[attr-defined]
 
 
+_CUT: Final = b'{"errors":[{"code":"UNAVAILABLE","message":"this process was stopped before the request ended; try again"}]}'
+_CUT_HEADERS: Final = (
+    (b"content-type", b"application/json"),
+    (b"content-length", str(len(_CUT)).encode()),
+    (b"retry-after", b"5"),
+)
+
+
 class Stop:
     """The stop of this process, in two steps: from `begun` on it shows, at `due` it happens.
 
@@ -76,16 +84,30 @@ ASGIApp = Callable[
 
 
 def leaving(app: ASGIApp, begun: asyncio.Event) -> ASGIApp:
-    """Have each answer end its connection once a stop has begun, also that of a request that came before: the next one goes elsewhere."""
+    """Have each answer end its connection once a stop has begun, also that of a request that came before: the next one goes elsewhere.
+
+    A request that outlasts the stop is answered with 503, where the server would say 500 and no word.
+    """
 
     async def served(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        started = False
+
         async def last(message: MutableMapping[str, Any]) -> None:
-            if begun.is_set() and message["type"] == "http.response.start":
-                kept = [item for item in message.get("headers", ()) if item[0].lower() != b"connection"]
-                message = {**message, "headers": [*kept, (b"connection", b"close")]}
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                if begun.is_set():
+                    kept = [item for item in message.get("headers", ()) if item[0].lower() != b"connection"]
+                    message = {**message, "headers": [*kept, (b"connection", b"close")]}
             await send(message)
 
-        await app(scope, receive, last)
+        try:
+            await app(scope, receive, last)
+        except asyncio.CancelledError:
+            if begun.is_set() and not started and scope["type"] == "http":
+                await last({"type": "http.response.start", "status": 503, "headers": _CUT_HEADERS})
+                await last({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else _CUT})
+            raise
 
     return served
 

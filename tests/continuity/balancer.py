@@ -20,10 +20,11 @@ CHECK_TIMEOUT = 3.0
 class Balancer:
     """Spreads the connections of 127.0.0.1:`port` over replicas. Made by `balancing`."""
 
-    def __init__(self, lines: dict[int, Forwarder]) -> None:
+    def __init__(self, lines: dict[int, Forwarder], path: str) -> None:
         self.port = 0
         self.healthy: list[int] = []
         self._lines = lines
+        self._path = path
         self._taken = 0
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -44,7 +45,7 @@ class Balancer:
     async def _watch(self, session: aiohttp.ClientSession, port: int) -> None:
         while True:
             try:
-                async with session.get(f"http://127.0.0.1:{port}/readyz") as answer:
+                async with session.get(f"http://127.0.0.1:{port}{self._path}") as answer:
                     ready = answer.status == 200
             except (aiohttp.ClientError, TimeoutError):
                 ready = False
@@ -61,11 +62,11 @@ class Balancer:
 
 
 @asynccontextmanager
-async def balancing(port: int, targets: Sequence[int]) -> AsyncIterator[Balancer]:
-    """Run a balancer on a port, in front of those of the replicas."""
+async def balancing(port: int, targets: Sequence[int], path: str = "/readyz") -> AsyncIterator[Balancer]:
+    """Run a balancer on a port, in front of those of the replicas, that asks each for `path`."""
     async with AsyncExitStack() as stack:
         lines = {target: await stack.enter_async_context(forwarding(target)) for target in targets}
-        balancer = Balancer(lines)
+        balancer = Balancer(lines, path)
         server = await asyncio.start_server(balancer.connected, "127.0.0.1", port, limit=PIECE)
         balancer.port = port
         watching = asyncio.create_task(balancer.watch())

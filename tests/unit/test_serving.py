@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -63,7 +64,7 @@ async def answered(begun: asyncio.Event, headers: Headers, *, begins_during: boo
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    await leaving(app, begun)({"type": "http"}, receive, send)
+    await leaving(app, begun)({"type": "http", "method": "GET"}, receive, send)
     assert sent[1] == {"type": "http.response.body", "body": b"x"}
     found: Headers = sent[0]["headers"]
     return found
@@ -85,3 +86,34 @@ async def test_a_connection_is_told_once_to_end() -> None:
     begun = asyncio.Event()
     begun.set()
     assert await answered(begun, [(b"Connection", b"close")]) == [(b"connection", b"close")]
+
+
+async def cut_off(begun: asyncio.Event) -> list[MutableMapping[str, Any]]:
+    """Cancel a request that has no answer yet; give what its client is sent."""
+    sent: list[MutableMapping[str, Any]] = []
+    waits = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        waits.set()
+        await asyncio.Event().wait()
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    running = asyncio.ensure_future(leaving(app, begun)({"type": "http", "method": "PATCH"}, None, send))  # type: ignore[arg-type]
+    await waits.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    return sent
+
+
+async def test_a_request_that_outlasts_the_stop_is_told_to_try_again() -> None:
+    begun = asyncio.Event()
+    assert await cut_off(begun) == []
+    begun.set()
+    start, body = await cut_off(begun)
+    assert start["status"] == 503
+    assert {(b"retry-after", b"5"), (b"connection", b"close")} <= set(start["headers"])
+    assert (b"content-length", str(len(body["body"])).encode()) in start["headers"]
+    assert json.loads(body["body"])["errors"][0]["code"] == "UNAVAILABLE"
