@@ -34,6 +34,7 @@ NAMES: Final = {
     "CONTRIBUTING.md",
     "architecture.md",
     "clients.md",
+    "operations.md",
     "policy.md",
     "security.md",
     "settings.md",
