@@ -172,7 +172,9 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> Non
         )
         probes = probes_of(registry, policy, keys, audit, time.time, stop.begun.is_set)
         sites = [*_sites(settings, binds, backend, registry, access, record, probes), *besides]
-        await serve_sites([Site(leaving(site.app, stop.begun), site.binds) for site in sites], stop.due, settings.server)
+        await serve_sites(
+            [Site(leaving(site.app, stop.begun), site.binds) for site in sites], stop.due, settings.server
+        )
 
 
 @dataclass(frozen=True, slots=True)

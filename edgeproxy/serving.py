@@ -42,7 +42,9 @@ class _Connection(TCPServer):
 hypercorn_run.TCPServer = _Connection  # type: ignore[attr-defined]
 
 
-_CUT: Final = b'{"errors":[{"code":"UNAVAILABLE","message":"this process was stopped before the request ended; try again"}]}'
+_CUT: Final = (
+    b'{"errors":[{"code":"UNAVAILABLE","message":"this process was stopped before the request ended; try again"}]}'
+)
 _CUT_HEADERS: Final = (
     (b"content-type", b"application/json"),
     (b"content-length", str(len(_CUT)).encode()),

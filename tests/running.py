@@ -157,7 +157,9 @@ async def versitygw(folder: Path, *options: str) -> AsyncIterator[Bucket]:
     environment = clean_environment(folder, {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY})
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *bound_to_us(binary, "--port", f"127.0.0.1:{port}", "--health", "/health", "--quiet", *options, "posix", str(data)),
+            *bound_to_us(
+                binary, "--port", f"127.0.0.1:{port}", "--health", "/health", "--quiet", *options, "posix", str(data)
+            ),
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,

@@ -39,8 +39,8 @@ from edgeproxy.access.jws import PublicKey
 
 ALGORITHM: Final = "ES256"
 YOUNG_SECONDS: Final = 180.0
-"""How long a new key only verifies. Replicas look for new keys much more often, but a folder may take two minutes to reach all of them, as a
-Kubernetes Secret does."""
+"""How long a new key only verifies. Replicas look for new keys much more often, but a folder may take two minutes to reach them, as
+a Kubernetes Secret does."""
 
 _KID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _MAX_FILE_BYTES: Final = 64 * 1024

@@ -75,7 +75,9 @@ class _Followed(AioCredentials):  # type: ignore[misc]  # the SDK ships no types
             found = await AioSession(profile=self._profile).get_credentials()
         except (BotoCoreError, OSError, ValueError) as error:
             # Half a file, perhaps: it is read again in a moment.
-            _log.error("the changed credentials of the store are not usable, the old ones stay: %s", type(error).__name__)  # noqa: TRY400
+            _log.error(
+                "the changed credentials of the store are not usable, the old ones stay: %s", type(error).__name__
+            )
             return
         if found is None:
             _log.error("the changed files hold no credentials for the store, the old ones stay")

@@ -14,7 +14,6 @@ from typing import Any
 
 import aiohttp
 
-from tests.images import digest_of
 from tests.programs import clean_environment, program
 from tests.pushing import SHAPES, Client, Reply, manifest_of
 
@@ -39,7 +38,7 @@ class Strict(Client):
 
     async def ask(self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: Any) -> Reply:
         """Send one request; the bearer goes to the registry alone."""
-        ours = path.startswith("/") or path.startswith(self.url)
+        ours = path.startswith(("/", self.url))
         own = {"Authorization": f"Bearer {self._bearer}"} if ours and self._bearer else {}
         return await super().ask(method, path, headers={**(headers or {}), **own}, **options)
 

@@ -24,7 +24,9 @@ def previous_release(folder: Path, root: Path = ROOT) -> Previous:
     if git is None or not (root / ".git").exists():
         shutil.copytree(root / "edgeproxy", folder / "edgeproxy")
         return Previous("the code as it lies here, for want of a history", folder)
-    tags = _git(git, root, "tag", "--list", "v*", "--merged", "HEAD", "--no-contains", "HEAD", "--sort=-version:refname")
+    tags = _git(
+        git, root, "tag", "--list", "v*", "--merged", "HEAD", "--no-contains", "HEAD", "--sort=-version:refname"
+    )
     name = tags.decode().split()[0] if tags.strip() else "HEAD"
     archive = folder / "release.tar"
     archive.write_bytes(_git(git, root, "archive", name, "edgeproxy"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from tests.continuity.balancer import Balancer, balancing
 from tests.issuer import LocalIssuer
 from tests.running import OPEN_POLICY, Bucket, Registry, free_ports, registry, temporary_folder, versitygw
 
-SIGNING_IN = OPEN_POLICY.replace("version: 1\n", 'version: 1\nissuers:\n  ci: {url: "ISSUER", audiences: [registry.example]}\n')
+SIGNING_IN = OPEN_POLICY.replace(
+    "version: 1\n", 'version: 1\nissuers:\n  ci: {url: "ISSUER", audiences: [registry.example]}\n'
+)
 """Everyone may do everything, but has to fetch a bearer first, as `/v2/` asks for one."""
 
 
@@ -32,6 +35,12 @@ class Replicas:
             await self.balancer.sees(one.port, healthy=False)
             await one.start()
             await self.balancer.sees(one.port)
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until it holds. Another process tells nobody when it has read a file, so that can only be polled."""
+    while not await holds():  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
 
 
 @asynccontextmanager

@@ -85,6 +85,8 @@ async def test_a_minute_without_the_store_answers_every_warm_redirect_and_every_
         for number, digest in enumerate(digests):
             assert (await to.whole("outage", f"v{number}"))[0] == digest
         await _push(to, "after", chance)
-    print(f"store cut off for {OUTAGE_SECONDS} s: {answered['manifests']} manifests and {answered['redirects']} redirects, every one answered")
+    print(
+        f"store cut off for {OUTAGE_SECONDS} s: {answered['manifests']} manifests and {answered['redirects']} redirects, every one answered"
+    )
 
     assert min(answered.values()) > 100

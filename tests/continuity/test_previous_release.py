@@ -51,7 +51,9 @@ async def sides(request: pytest.FixtureRequest) -> AsyncIterator[Sides]:
         before, here = (registry(store, folder, public_url=public) for _ in range(2))
         before.environment["PYTHONPATH"] = str(previous.path)
         command = (sys.executable, "-P", "-c", "import edgeproxy.app; print(edgeproxy.app.__file__)")
-        assert (await run(*command, environment=before.environment)).strip() == str(previous.path / "edgeproxy" / "app.py")
+        assert (await run(*command, environment=before.environment)).strip() == str(
+            previous.path / "edgeproxy" / "app.py"
+        )
         for one in (before, here):
             await one.start()
             stack.push_async_callback(one.stop)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import json
 import os
 import time
@@ -14,7 +14,7 @@ import pytest
 
 from edgeproxy.access.signing import YOUNG_SECONDS
 from tests.continuity.load import REPOSITORY, loaded
-from tests.continuity.replicas import Replicas, replicated
+from tests.continuity.replicas import Replicas, eventually, replicated
 from tests.programs import EDGEPROXY, run
 from tests.pushing import client
 from tests.running import Registry
@@ -24,12 +24,6 @@ pytestmark = pytest.mark.timeout(300)
 HEAD_START = 12.0
 """Seconds that a new key is given before it signs: more than twice as often replicas look for one."""
 CHANGES = 3
-
-
-async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until it holds. Another process tells nobody when it has read a file, so that can only be polled."""
-    while not await holds():  # noqa: ASYNC110
-        await asyncio.sleep(0.1)
 
 
 async def signs_with(one: Registry) -> str:
@@ -43,12 +37,14 @@ async def signs_with(one: Registry) -> str:
 async def knows(one: Registry) -> set[str]:
     """Tell which keys a replica publishes."""
     async with client(one.url) as to:
-        return {key["kid"] for key in json.loads((await to.ask("GET", "/.well-known/jwks.json")).expect(200).body)["keys"]}
+        return {
+            key["kid"] for key in json.loads((await to.ask("GET", "/.well-known/jwks.json")).expect(200).body)["keys"]
+        }
 
 
 async def all_of(replicas: Replicas, holds: Callable[[Registry], Awaitable[bool]]) -> None:
     for one in replicas.registries:
-        await eventually(lambda one=one: holds(one))
+        await eventually(functools.partial(holds, one))
 
 
 async def test_a_rotation_of_the_signing_key_fails_no_push_and_no_pull(chance: Random) -> None:
@@ -88,19 +84,21 @@ async def test_a_reload_of_the_policy_fails_no_push_and_no_pull(chance: Random) 
         async with loaded(replicas.url, chance) as load:
             await load.progress()
             for number in range(CHANGES):
-                path.write_text(f'{policy}hide: ["changed/{number}"]\ndeny: [{{name: n, repositories: ["changed/{number}"], actions: [pull]}}]\n')
+                path.write_text(
+                    f'{policy}hide: ["changed/{number}"]\ndeny: [{{name: n, repositories: ["changed/{number}"], actions: [pull]}}]\n'
+                )
 
                 async def in_force(one: Registry, number: int = number) -> bool:
                     async with client(one.url) as to:
                         asked = await to.ask("GET", f"/v2/_edgeproxy/can-i?repository=changed/{number}&action=pull")
-                        return not json.loads(asked.expect(200).body)["allowed"]
+                        return asked.expect(200).body == b'{"allowed":false}'
 
                 await all_of(replicas, in_force)
                 path.write_text(f"{policy}rulez: []\n")
 
                 async def degraded(one: Registry) -> bool:
                     async with client(one.url) as to:
-                        return json.loads((await to.ask("GET", "/readyz")).expect(200).body)["status"] == "degraded"
+                        return b'"status":"degraded"' in (await to.ask("GET", "/readyz")).expect(200).body
 
                 await all_of(replicas, degraded)
                 assert len(replicas.balancer.healthy) == len(replicas.registries)

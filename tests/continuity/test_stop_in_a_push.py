@@ -68,7 +68,9 @@ async def test_a_stop_in_the_middle_of_a_push_of_a_gibibyte_finishes_it(
         async with client(one.url) as to:
             (await to.ask("HEAD", f"/v2/stop/whole/blobs/{large.digest}")).expect(200)
         assert (await one.fsck("--bytes"))["damage"] == []
-    print(f"stop in a push of 1 GiB, {server}: finished, and the process ended {took:.1f} s after SIGTERM with an eighth to come")
+    print(
+        f"stop in a push of 1 GiB, {server}: finished, and the process ended {took:.1f} s after SIGTERM with an eighth to come"
+    )
 
 
 @pytest.mark.parametrize("server", ["hypercorn", "granian"])
@@ -110,7 +112,9 @@ async def test_a_push_that_outlasts_the_stop_is_cut_and_its_session_goes_on_at_a
                 rest = await to.append(known.header("location"), content[acknowledged:], acknowledged)
                 await to.finish(rest.expect(202).header("location"), digest_of(content))
                 assert await to.blob("stop/cut", digest_of(content)) == content
-            print(f"stop of an endless push, {server}: ended with {status} after {took:.1f} s (grace {GRACE_SECONDS} s)")
+            print(
+                f"stop of an endless push, {server}: ended with {status} after {took:.1f} s (grace {GRACE_SECONDS} s)"
+            )
         finally:
             await staying.stop()
 

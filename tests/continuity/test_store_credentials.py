@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,7 @@ from edgeproxy.storage import StoreError
 from edgeproxy.storage.presign import Credentials
 from edgeproxy.storage.s3 import open_s3
 from tests.continuity.load import REPOSITORY, loaded
-from tests.continuity.replicas import replicated
+from tests.continuity.replicas import eventually, replicated
 from tests.programs import clean_environment, program, run
 from tests.pushing import client
 from tests.running import ACCESS_KEY, BUCKET, SECRET_KEY, Bucket, Registry
@@ -76,6 +75,15 @@ async def signs_as(one: Registry, digest: str) -> str:
     return parse_qs(urlsplit(location).query)["X-Amz-Credential"][0].partition("/")[0]
 
 
+async def signs_at_last_as(one: Registry, digest: str, access: str) -> None:
+    """Wait until the keys of a user sign the URLs of a replica."""
+
+    async def does() -> bool:
+        return await signs_as(one, digest) == access
+
+    await eventually(does)
+
+
 @pytest.mark.parametrize("write", [write_profile, write_process], ids=["profile", "process"])
 async def test_a_rotation_of_the_stores_credential_fails_no_push_and_no_pull(write: Write, chance: Random) -> None:
     async def with_users(bucket: Bucket, folder: Path) -> None:
@@ -90,8 +98,7 @@ async def test_a_rotation_of_the_stores_credential_fails_no_push_and_no_pull(wri
             assert {await signs_as(one, digest) for one in replicas.registries} == {"old"}
             write(replicas.folder, "new", "secret-of-new")
             for one in replicas.registries:
-                while await signs_as(one, digest) != "new":
-                    await asyncio.sleep(0.2)
+                await signs_at_last_as(one, digest, "new")
             # Every URL that the old one signed is out of use: here, once each client has fetched another.
             await load.progress()
             await admin(replicas.bucket, replicas.folder, "delete-user", "--access", "old")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -41,7 +42,7 @@ class Signing:
         self.clock = Clock(1_800_000_000.0)
         self._store = S3Store("bucket", region="auto", endpoint="https://store.example.com", clock=self.clock)
 
-    async def __aenter__(self) -> Signing:
+    async def __aenter__(self) -> Self:
         await self._store.open()
         self._presigner = self._store.presigner()
         return self
