@@ -12,7 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST ?=
 BIN := $(VENV)/bin
-RINGS := tests/conformance tests/clients tests/faults tests/identity
+RINGS := tests/conformance tests/clients tests/faults tests/identity tests/continuity
 STAMPS := $(VENV)/.edgeproxy
 UV_VERSION := $(shell sed -n 's/^UV_VERSION=//p' .ci/versions)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Protocol
 
 import aiohttp
 
@@ -15,6 +16,13 @@ from tests.forwarding import PIECE, Forwarder, forwarding
 
 CHECK_SECONDS = 0.2
 CHECK_TIMEOUT = 3.0
+
+
+class Balancing(Protocol):
+    """What a test asks of any balancer."""
+
+    async def sees(self, port: int, *, healthy: bool = True) -> None:
+        """Wait until a replica is in, or out."""
 
 
 class Balancer:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.continuity.balancer import Balancer, balancing
+from tests.continuity.balancer import Balancing, balancing
+from tests.continuity.haproxy import haproxying
 from tests.issuer import LocalIssuer
 from tests.running import OPEN_POLICY, Bucket, Registry, free_ports, registry, temporary_folder, versitygw
 
@@ -26,7 +28,7 @@ class Replicas:
     folder: Path
     bucket: Bucket
     registries: tuple[Registry, ...]
-    balancer: Balancer
+    balancer: Balancing
 
     async def restart_one_after_the_other(self) -> None:
         """Restart each as a rolling upgrade does: the next one once the balancer trusts the one before."""
@@ -43,11 +45,20 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(0.1)
 
 
+def keys_of(one: Registry) -> Path:
+    """Where a replica has its signing keys: each in a folder of its own, as what is shared reaches one after the other."""
+    return one.folder / f"keys-{one.port}"
+
+
 @asynccontextmanager
 async def replicated(
-    number: int = 2, *, users: Callable[[Bucket, Path], Awaitable[None]] | None = None, **settings: str
+    number: int = 2,
+    *,
+    by: str = "plain",
+    users: Callable[[Bucket, Path], Awaitable[None]] | None = None,
+    **settings: str,
 ) -> AsyncIterator[Replicas]:
-    """Run replicas over versitygw, behind a balancer.
+    """Run replicas over versitygw, behind a balancer: a plain one of ours, or `haproxy`.
 
     `users` makes users of the store, and writes the credential of one where the SDK finds it: in files below the folder, which is their home.
     """
@@ -65,11 +76,17 @@ async def replicated(
         settings = {"public_url": url, "drain_seconds": "2", "log_level": "info", **settings}
         registries = tuple(registry(bucket, folder, policy=policy, **settings) for _ in range(number))
         for one in registries:
+            shutil.copytree(folder / "keys", keys_of(one))
+            one.environment["EDGEPROXY_SIGNING_KEYS"] = str(keys_of(one))
             if users is not None:
                 one.environment = {key: text for key, text in one.environment.items() if key not in bucket.environment}
             await one.start()
             stack.push_async_callback(one.stop)
-        balancer = await stack.enter_async_context(balancing(port, [one.port for one in registries]))
+        targets = [one.port for one in registries]
+        ours: AbstractAsyncContextManager[Balancing] = (
+            haproxying(folder, port, targets) if by == "haproxy" else balancing(port, targets)
+        )
+        balancer = await stack.enter_async_context(ours)
         for one in registries:
             await balancer.sees(one.port)
         yield Replicas(url, folder, bucket, registries, balancer)
