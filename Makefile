@@ -2,7 +2,7 @@
 #
 #   make run    a registry on http://localhost:5000
 #   make test   the tests that need nothing but Python; those that need a program that is missing are skipped and say so
-#   make rings  the tests that need real programs: clients, conformance, faults, README, an identity provider (.ci/run installs them)
+#   make rings  the tests that need real programs: clients, conformance, faults, upgrades, README, an identity provider (.ci/run installs them)
 #   make mutants  how many changed lines of the decision no test notices (some ten minutes)
 #   make lint   style, types, import rules
 #   make lock   the exact versions of everything, from pyproject.toml

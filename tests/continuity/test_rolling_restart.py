@@ -9,7 +9,7 @@ import pytest
 from tests.continuity.load import loaded
 from tests.continuity.replicas import replicated
 
-pytestmark = pytest.mark.timeout(100)
+pytestmark = pytest.mark.timeout(300)
 
 ROUNDS = 1
 
