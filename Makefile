@@ -2,7 +2,7 @@
 #
 #   make run    a registry on http://localhost:5000
 #   make test   the tests that need nothing but Python; those that need a program that is missing are skipped and say so
-#   make rings  the tests that need real programs: clients, conformance, faults, permissions, proxies, README, an identity provider (.ci/run installs them)
+#   make rings  the tests that need real programs: clients, conformance, faults, permissions, proxies, upgrades, README, ... (.ci/run installs them)
 #   make mutants  how many changed lines of the decision no test notices (some ten minutes)
 #   make cost LOG=access.log  what a month of that log's traffic costs, on R2 and elsewhere (OPTIONS="--scale 30x" for a day of it)
 #   make lint   style, types, import rules
@@ -15,7 +15,7 @@ VENV ?= .venv
 PYTEST ?=
 OPTIONS ?=
 BIN := $(VENV)/bin
-RINGS := tests/check tests/clients tests/conformance tests/container tests/edge tests/faults tests/identity
+RINGS := tests/check tests/clients tests/conformance tests/container tests/continuity tests/edge tests/faults tests/identity
 STAMPS := $(VENV)/.edgeproxy
 UV_VERSION := $(shell sed -n 's/^UV_VERSION=//p' .ci/versions)
 

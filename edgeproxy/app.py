@@ -37,7 +37,7 @@ from edgeproxy.reload import (
     policy_document,
     watch_keys,
 )
-from edgeproxy.serving import Site, on_signals, serve_sites
+from edgeproxy.serving import Site, Stop, leaving, on_signals, serve_sites
 from edgeproxy.sockets import claim
 from edgeproxy.storage import CertificateExpired, Presigner, Store, StoreError
 from edgeproxy.storage.counted import CountedStore, OnCall
@@ -180,7 +180,7 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site], board:
         warming = asyncio.create_task(_warm(issuer_keys, policy))
         stack.callback(warming.cancel)
         access = _access(settings, policy, keys, issuer_keys, record)
-        stop = asyncio.Event()
+        stop = Stop(settings.drain_seconds)
         on_signals(stop, audit.reopen, policy.refresh_soon)
         _log.info(
             "serving %s on %s, objects in %s handed out from %s, policy %s",
@@ -200,9 +200,11 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site], board:
         if board is not None:
             numbers = shared = Shared(numbers, board, place)
             stack.callback(asyncio.create_task(shared.publish_forever()).cancel)
-        probes = probes_of(backend.store, policy, keys, readiness, numbers)
+        probes = probes_of(backend.store, policy, keys, readiness, numbers, stop.begun.is_set)
         sites = [*_sites(settings, binds, backend, registry, access, record, probes), *besides]
-        await serve_sites(sites, stop, settings.server)
+        await serve_sites(
+            [Site(leaving(site.app, stop.begun), site.binds) for site in sites], stop.due, settings.server
+        )
 
 
 @dataclass(frozen=True, slots=True)

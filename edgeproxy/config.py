@@ -83,6 +83,7 @@ class Settings:
     upload_memory_bytes: int
     server: Literal["hypercorn", "granian"]
     workers: int
+    drain_seconds: int
     audit: str
     log_level: Literal["debug", "info", "warning", "error"]
     log_format: Literal["json", "console"]
@@ -362,6 +363,12 @@ _SETTINGS: Final = (
     _plain("upload_memory_bytes", "memory for all uploads in flight", "128MiB", quantities.size(16 * MIB, 1024 * GIB)),
     _plain("server", "hypercorn or granian (extra granian)", "hypercorn", quantities.server),
     _plain("workers", "processes, which behave as replicas do, 1 to 256", "1", quantities.whole(1, 256)),
+    _plain(
+        "drain_seconds",
+        "after SIGTERM, how long to go on serving while /readyz says no, 0 to 300",
+        "0",
+        quantities.whole(0, 300),
+    ),
     _plain("audit", "where audit lines go: stdout, file:PATH; comma-separated", "stdout", quantities.audit),
     _plain(
         "log_level", "debug, info, warning or error", "info", quantities.one_of("debug", "info", "warning", "error")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Final
 
 from edgeproxy.access.signing import SigningKeyError, SigningKeys
 from edgeproxy.exposition import printed
@@ -11,9 +13,21 @@ from edgeproxy.reload import CurrentPolicy
 from edgeproxy.storage import Store
 from edgeproxy.web.operations import Health, Probes, Readiness
 
+STOPPING: Final = "stopping: send no more requests here; what is sent still is served"
 
-def probes_of(store: Store, policy: CurrentPolicy, keys: SigningKeys, readiness: Readiness, numbers: Source) -> Probes:
+
+def probes_of(
+    store: Store,
+    policy: CurrentPolicy,
+    keys: SigningKeys,
+    readiness: Readiness,
+    numbers: Source,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Probes:
     """Make the probes of a registry. `numbers` are those of /metrics, `readiness` is where it is noted what the checks found."""
+
+    async def of_process() -> Health:
+        return Health(ok=False, reason=STOPPING) if stopping() else Health(ok=True)
 
     async def of_policy() -> Health:
         return Health(ok=True, reason=policy.problem)
@@ -24,7 +38,7 @@ def probes_of(store: Store, policy: CurrentPolicy, keys: SigningKeys, readiness:
     async def of_store() -> Health:
         return await _store(store)
 
-    checks = {"policy": of_policy, "signing keys": of_keys, "store": of_store}
+    checks = {"process": of_process, "policy": of_policy, "signing keys": of_keys, "store": of_store}
     return Probes(checks, lambda: printed(numbers()), readiness)
 
 

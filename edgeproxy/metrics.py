@@ -164,7 +164,7 @@ METRICS: Final = (
         "edgeproxy_unready",
         "gauge",
         "1 for a dependency that was not usable when /readyz was last asked, in the last minute; 0 if it was",
-        {"check": ("policy", "signing keys", "store")},
+        {"check": ("process", "policy", "signing keys", "store")},
         over_workers="max",
     ),
     Described("edgeproxy_asyncio_tasks", "gauge", "Tasks of the event loop"),

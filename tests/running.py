@@ -148,7 +148,7 @@ def s3_bucket(kind: StoreKind, port: int, folder: Path, region: str, access_key:
 
 
 @asynccontextmanager
-async def versitygw(folder: Path) -> AsyncIterator[Bucket]:
+async def versitygw(folder: Path, *options: str) -> AsyncIterator[Bucket]:
     """Run versitygw on a folder of its own."""
     binary = program("versitygw")
     data, log = folder / "versitygw", folder / "versitygw.log"
@@ -157,7 +157,9 @@ async def versitygw(folder: Path) -> AsyncIterator[Bucket]:
     environment = clean_environment(folder, {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY})
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *bound_to_us(binary, "--port", f"127.0.0.1:{port}", "--health", "/health", "--quiet", "posix", str(data)),
+            *bound_to_us(
+                binary, "--port", f"127.0.0.1:{port}", "--health", "/health", "--quiet", *options, "posix", str(data)
+            ),
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,

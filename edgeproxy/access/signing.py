@@ -1,8 +1,8 @@
 """Our own signing keys: ES256 keys as PEM files, one for each `kid`, several at once.
 
-All of them verify. One signs: the one with the greatest `kid` whose file is older than a minute. `new_key` begins a `kid`
+All of them verify. One signs: the one with the greatest `kid` whose file is older than three minutes. `new_key` begins a `kid`
 with the time, so that the greatest is the newest; and a key that has just appeared only verifies, until every replica
-has had the time to load it. If all are younger than a minute, the first of them signs.
+has had the time to load it. If all are younger than that, the first of them signs.
 
 To rotate: `edgeproxy keys new DIR` on what the replicas share, and `edgeproxy keys retire` for the old key once the last
 bearer that it signed has expired (an hour, or the longest `token_seconds` of the policy). Retiring a key at once makes
@@ -38,8 +38,9 @@ from edgeproxy.access import jws
 from edgeproxy.access.jws import PublicKey
 
 ALGORITHM: Final = "ES256"
-YOUNG_SECONDS: Final = 60.0
-"""How long a new key only verifies. Replicas look for new keys much more often."""
+YOUNG_SECONDS: Final = 180.0
+"""How long a new key only verifies. Replicas look for new keys much more often, but a folder may take two minutes to reach them, as
+a Kubernetes Secret does."""
 
 _KID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _PEM_NAME: Final = re.compile(r"[^.].*\.pem", re.DOTALL)

@@ -34,6 +34,7 @@ from edgeproxy.storage.s3_body import prepare
 from edgeproxy.storage.s3_calls import ERRORS, Calls, Limits, OnCall
 from edgeproxy.storage.s3_credentials import CredentialSource, S3Presigner
 from edgeproxy.storage.s3_errors import InvalidRange, no_bucket
+from edgeproxy.storage.s3_followed import follow_files
 from edgeproxy.storage.s3_multipart import COPY_SPEED, S3Multipart, begin, copy_in_parts
 from edgeproxy.storage.s3_permissions import lacking_permissions
 from edgeproxy.storage.s3_reads import Reads
@@ -65,12 +66,14 @@ class S3Store:
         random: Callable[[], float] = randomness.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._own = session is None and credentials is None
         session = session or AioSession()
         if credentials is not None:
             session.set_credentials(credentials.access_key, credentials.secret_key, credentials.token)
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._region = region
         self._clock = clock
+        self._session = session
         self._source = CredentialSource(session, clock)
         self._calls = Calls(
             session, bucket, endpoint, region, limits or Limits(), on_call=on_call, random=random, sleep=sleep
@@ -85,7 +88,9 @@ class S3Store:
         )
 
     async def open(self) -> None:
-        """Make ready; sends nothing."""
+        """Make ready; sends nothing to the store."""
+        if self._own:
+            await follow_files(self._session, self._clock)
         await self._calls.open()
         await self._reads.open()
 

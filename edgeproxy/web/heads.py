@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 from edgeproxy.oci.errors import BadRequest
 
 _NONE: Final[list[bytes]] = []
-_VERSIONS: Final = {"1.0", "1.1", "2", "3"}
+# Granian's word for HTTP/1.0 is "1"; health checks still speak it.
+_VERSIONS: Final = {"1", "1.0", "1.1", "2", "3"}
 
 
 class Head(NamedTuple):
