@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from benchmarks import processes
 from benchmarks.egress.counting import CountingProxy, counting
 from benchmarks.egress.http1 import Exchange
 from benchmarks.egress.usage import Delivery
@@ -95,15 +96,11 @@ class Running:
 
     def cpu_seconds(self) -> float:
         """Give the CPU time of the registry, workers included, so far."""
-        ticks = 0
-        for pid in _family(self.pid):
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return processes.cpu_seconds(self.pid)
 
     def peak_bytes(self) -> int:
         """Give the peak of the registry's resident memory, workers included."""
-        return sum(_peak(pid) for pid in _family(self.pid))
+        return processes.peak_bytes(self.pid)
 
     async def _controlled(self, what: str) -> Any:
         async with aiohttp.ClientSession() as session, session.get(f"{self.control}/{what}") as answer:
@@ -245,16 +242,6 @@ def _program(name: str, how: str) -> str:
     if found is None:
         raise CannotRun(f"{name} is not on PATH nor in EDGEPROXY_TEST_PROGRAMS: {how}")
     return found
-
-
-def _family(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    return [pid, *(descendant for child in children for descendant in _family(int(child)))]
-
-
-def _peak(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
 
 
 def _tree_bytes(folder: Path) -> int:
