@@ -38,7 +38,7 @@ class Contender(StrEnum):
         return 2 if self.value.endswith("-2") else 1
 
     @property
-    def title(self) -> str:
+    def called(self) -> str:
         """What a table calls it."""
         return _TITLES[self]
 
@@ -203,7 +203,7 @@ class Goal:
         sign = ">=" if self.measure.more else "<" if self.strict else "<="
         if self.versus is None:
             return f"{self.measure.title} {sign} {self.bound:g}"
-        return f"{self.measure.title} {sign} {self.bound:g} x {self.versus.title}"
+        return f"{self.measure.title} {sign} {self.bound:g} x {self.versus.called}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import re
 import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -103,13 +104,15 @@ def described() -> dict[str, object]:
     cpus = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next((line.partition(":")[2].strip() for line in cpus if line.startswith("model name")), platform.machine())
     memory = next(
-        int(line.split()[1]) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines() if "MemTotal" in line
+        int(line.split()[1])
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        if "MemTotal" in line
     )
     return {
         "cores": len(os.sched_getaffinity(0)),
         "processor": model,
         "memory_gib": round(memory / 1024**2, 1),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
     }
 
@@ -117,8 +120,8 @@ def described() -> dict[str, object]:
 async def versions() -> dict[str, str]:
     """Ask the programs what they are; those that are missing are left out."""
     told = {}
-    for name in ("registry", "zot", "versitygw", "wrk"):
-        binary = found(name)
+    for name, command in (("distribution", "registry"), ("zot", "zot"), ("versitygw", "versitygw"), ("wrk", "wrk")):
+        binary = found(command)
         if binary is not None:
             told[name] = await _version(binary)
     return told
@@ -131,9 +134,9 @@ async def _version(binary: str) -> str:
         for line in (await _said(go, "version", "-m", binary)).splitlines():
             words = line.split()
             if words[:1] == ["mod"]:
-                return f"{words[1]} {words[2]}"
-    lines = (await _said(binary, "--version")).splitlines()
-    return next((line.strip() for line in lines if any(sign.isdigit() for sign in line)), "unknown")[:80]
+                return words[2]
+    numbers = re.search(r"v?\d+\.\d[\w.-]*", await _said(binary, "--version"))
+    return numbers[0] if numbers else "of unknown version"
 
 
 async def _said(*command: str) -> str:

@@ -15,6 +15,7 @@ from typing import Final
 
 from benchmarks import processes
 from benchmarks.egress.counting import CountingProxy, counting
+from benchmarks.egress.http1 import Exchange
 from benchmarks.egress.tallies import AtStore
 from benchmarks.egress.witness import Audit
 from benchmarks.peers import contents, wrk
@@ -66,15 +67,14 @@ class Bench:
         return Layer(seed, mib, self.digests[seed, mib])
 
     @asynccontextmanager
-    async def fresh(self, contender: Contender, name: str, bucket: str = "") -> AsyncIterator[Running]:
-        """Run a contender that was just started; over an empty bucket of its own unless one is named."""
-        place = self.store.place(bucket) if bucket else self.store.bucket(name)
+    async def fresh(self, contender: Contender, name: str) -> AsyncIterator[Running]:
+        """Run a contender that was just started, over an empty bucket of its own."""
+        place = self.store.bucket(name)
         try:
             async with running(contender, place, self.folder / name, self.cores) as server:
                 yield server
         finally:
-            if not bucket:
-                await asyncio.to_thread(_emptied, place.folder)
+            await asyncio.to_thread(_emptied, place.folder)
 
 
 def _emptied(folder: Path) -> None:
@@ -106,7 +106,9 @@ def check_answer(row: RowName, answer: Reply, expected: bytes) -> None:
         if answer.status != 307 or "X-Amz-Signature=" not in location:
             raise Wrong(f"a blob is answered with {answer.status}, and not with a redirect to a presigned URL")
     elif answer.status != 200 or answer.body != expected:
-        raise Wrong(f"a manifest is answered with {answer.status} and {len(answer.body)} bytes, not its {len(expected)}")
+        raise Wrong(
+            f"a manifest is answered with {answer.status} and {len(answer.body)} bytes, not its {len(expected)}"
+        )
 
 
 async def verify(server: Running, row: RowName, made: Contents, headers: Mapping[str, str]) -> None:
@@ -170,7 +172,7 @@ def _truncated(path: Path) -> None:
         file.truncate()
 
 
-async def pushed(bench: Bench, contender: Contender, row: RowName, name: str) -> Sample:
+async def pushed(bench: Bench, row: RowName, contender: Contender, name: str) -> Sample:
     """Push to a fresh registry over an empty bucket: seconds, CPU, peak memory since its start."""
     size = bench.size
     if row is RowName.PUSHES:
@@ -198,12 +200,16 @@ async def pushed(bench: Bench, contender: Contender, row: RowName, name: str) ->
     return Sample(figures)
 
 
-async def counted(bench: Bench, contender: Contender, name: str, bucket: str) -> Sample:
+async def counted(bench: Bench, contender: Contender, name: str) -> Sample:
     """Pull the image from a registry that was just started, and again: what each costs at the store."""
-    tally = AtStore()
-    place = bench.store.place(bucket)
+    tallies = [AtStore()]
+
+    def count(exchange: Exchange) -> None:
+        tallies[-1].count(exchange)
+
+    place = bench.store.place(contender.family)
     async with (
-        counting(bench.store.port, lambda exchange: tally.count(exchange)) as proxy,
+        counting(bench.store.port, count) as proxy,
         running(contender, behind(place, proxy.port), bench.folder / name, bench.cores) as server,
     ):
         headers = await server.headers()
@@ -211,6 +217,7 @@ async def counted(bench: Bench, contender: Contender, name: str, bucket: str) ->
         for which in ("cold", "warm"):
             await proxy.quiet()
             tally = AtStore()
+            tallies.append(tally)
             await contents.pull(server, bench.contents, headers)
             await proxy.quiet()
             figures |= {which: tally.registry_calls, f"{which}_bytes": tally.sent_to_registry}
@@ -226,9 +233,9 @@ def _check_pull(tally: AtStore, proxy: CountingProxy, made: Contents) -> None:
         raise Wrong(f"{proxy.untold} connections to the store could not be counted")
 
 
-async def start(bench: Bench, contender: Contender, name: str, bucket: str) -> Sample:
+async def start(bench: Bench, contender: Contender, name: str) -> Sample:
     """Start it: seconds until the first answer, and the memory it has then."""
-    async with bench.fresh(contender, name, bucket) as server:
+    async with running(contender, bench.store.place(contender.family), bench.folder / name, bench.cores) as server:
         figures = {
             "seconds": server.seconds,
             "rss_mib": processes.resident_bytes(server.pid) / MIB,

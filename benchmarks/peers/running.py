@@ -7,6 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -91,16 +92,17 @@ class Comparison:
             await self._under_load(bench, under_load)
         for row in rows:
             if row.name in PUSHED:
-                await self._rounds(row, lambda who, name, row=row: measuring.pushed(bench, who, row.name, name))
+                await self._rounds(row, partial(measuring.pushed, bench, row.name))
             elif row.name is RowName.CALLS:
-                await self._rounds(row, lambda who, name: measuring.counted(bench, who, name, who.family))
+                await self._rounds(row, partial(measuring.counted, bench))
             elif row.name is RowName.START:
                 for who in self._plan.of_row(row):  # once for the disk's cache, and not counted
-                    await self._try(who, lambda who=who: measuring.start(bench, who, f"first-{who}", who.family))
-                await self._rounds(row, lambda who, name: measuring.start(bench, who, name, who.family))
+                    await self._try(who, partial(measuring.start, bench, who, f"first-{who}"))
+                await self._rounds(row, partial(measuring.start, bench))
 
     def _bench(self, cores: Cores, s3: Store) -> Bench:
-        size, digests = self._plan.size, {}
+        size = self._plan.size
+        digests: dict[tuple[int, int], str] = {}
         wanted = {RowName.PUT: [0], RowName.PATCH: [0], RowName.PUSHES: range(size.pushes)}
         for row, seeds in wanted.items():
             mib = size.push_mib if row is RowName.PUSHES else size.layer_mib
@@ -146,13 +148,17 @@ class Comparison:
                 if failure := (await self._try(who, start)).failure:
                     self._broken[who] = failure
             for row in rows:
-                await self._rounds(row, lambda who, _, row=row: measuring.under_load(bench, servers[who], row.name))
+
+                async def take(who: Contender, _: str, row: Row = row) -> Sample:
+                    return await measuring.under_load(bench, servers[who], row.name)
+
+                await self._rounds(row, take)
 
     async def _rounds(self, row: Row, take: Take) -> None:
         taken = self.taken.setdefault(row.name, {})
         for number in range(self._plan.size.rounds):
             for who in self._plan.of_row(row):
-                sample = await self._try(who, lambda who=who: take(who, f"{row.name}-{number}-{who}"))
+                sample = await self._try(who, partial(take, who, f"{row.name}-{number}-{who}"))
                 taken.setdefault(who, []).append(sample)
                 self._say(f"{row.name} {number + 1}/{self._plan.size.rounds} {who}: {_told(row, sample)}")
                 self._advance(1)

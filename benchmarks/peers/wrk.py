@@ -71,7 +71,8 @@ def script(paths: Sequence[str], headers: Mapping[str, str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    assert text.isprintable() and '"' not in text and "\\" not in text
+    assert text.isprintable()
+    assert not set(text) & set('"\\')
     return f'"{text}"'
 
 
