@@ -145,7 +145,7 @@ async def under_load(bench: Bench, server: Running, row: RowName) -> Sample:
         peak = processes.peak_bytes(server.pid)
     finally:
         script.unlink()
-    failure = load.failure or await _unaudited(server, audit, row, load.requests)
+    failure = load.failure or await unaudited(server, audit, row, load.requests)
     await verify(server, row, bench.contents, headers)
     figures = {
         "rate": load.rate,
@@ -157,7 +157,7 @@ async def under_load(bench: Bench, server: Running, row: RowName) -> Sample:
     return Sample(figures, failure)
 
 
-async def _unaudited(server: Running, audit: Audit | None, row: RowName, requests: int) -> str:
+async def unaudited(server: Running, audit: Audit | None, row: RowName, requests: int) -> str:
     """Say that lines are missing in the audit, if any are: they are part of the work."""
     if audit is None or server.audit is None:
         return ""

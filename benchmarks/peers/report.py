@@ -177,8 +177,8 @@ def put(page: str, result: Result) -> str:
         NoPlace: the page has not both marks, once each, in this order.
 
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in after or END in before + after:
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    if page.count(BEGIN) != 1 or page.count(END) != 1 or END not in rest:
         raise NoPlace(f"the page needs the two lines\n{BEGIN}\n{END}")
     return f"{before}{BEGIN}\n\n{markdown(result)}\n\n{END}{after}"
