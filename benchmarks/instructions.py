@@ -25,10 +25,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+
 KEPT: Final = Path(__file__).with_name("instructions.json")
 ROOT: Final = Path(__file__).parents[1]
-FEW, MANY = 200, 1200
+FEW, MANY = 200, 2200
 """Requests of the two runs."""
+ISSUER_KEYS: Final = (1, 2)
+"""The numbers of the RSA keys that the issuers have."""
 
 App = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
@@ -68,27 +73,37 @@ def counters() -> dict[str, tuple[list[str], Callable[[str], int | None]]]:
     return found
 
 
-def count(requests: int, command: list[str], read: Callable[[str], int | None]) -> int:
-    """Count the instructions of a process that answers so many requests.
+def counted(counter: str) -> float:
+    """Count with one of `counters`, and give the instructions of one request.
 
     Raises:
         CannotCount: it failed.
 
     """
+    if counter not in counters():
+        raise CannotCount("neither perf (with a counter of instructions) nor valgrind is here: install valgrind")
+    command, read = counters()[counter]
+    with tempfile.TemporaryDirectory() as folder:
+        # Looking for primes costs more than thousands of requests, and never twice the same: both runs get the same keys.
+        for number in ISSUER_KEYS:
+            key = rsa.generate_private_key(65537, 2048)
+            pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            (Path(folder) / f"{number}.pem").write_bytes(pem)
+        _run([], 1, folder)  # compiles what is not compiled yet
+        few, many = (read(_run(command, requests, folder)) for requests in (FEW, MANY))
+    if few is None or many is None:
+        raise CannotCount(f"{command[0]} printed no count")
+    return each(few, many)
+
+
+def _run(command: list[str], requests: int, keys: str) -> str:
     # What would make two runs differ is fixed: hashes, and where a pool of memory begins.
     environment = {"PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0", "PYTHONMALLOC": "malloc", "PYTHONPATH": str(ROOT)}
-    run = subprocess.run(
-        [*command, sys.executable, "-m", "benchmarks.instructions", "--answer", str(requests)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        cwd=ROOT,
-    )
-    counted = read(run.stderr)
-    if run.returncode or counted is None:
-        raise CannotCount(f"{command[0]} failed ({run.returncode}):\n{run.stderr[-3000:]}")
-    return counted
+    answering = [sys.executable, "-m", "benchmarks.instructions", "--answer", str(requests), "--keys", keys]
+    run = subprocess.run([*command, *answering], capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+    if run.returncode:
+        raise CannotCount(f"it failed ({run.returncode}):\n{run.stderr[-3000:]}")
+    return run.stderr
 
 
 def each(few: int, many: int) -> float:
@@ -96,12 +111,16 @@ def each(few: int, many: int) -> float:
     return (many - few) / (MANY - FEW)
 
 
-async def answer(requests: int) -> None:
-    """Answer so many requests for a warm blob."""
+async def answer(requests: int, keys: Path | None = None) -> None:
+    """Answer so many requests for a warm blob. `keys` holds those of the issuers, which are made where it is None."""
     from edgeproxy.audit import FileSink  # noqa: PLC0415
+    from tests import issuer  # noqa: PLC0415
     from tests.hostile.harness import CI, LAYER, world_in  # noqa: PLC0415
     from tests.http.harness import digest_of  # noqa: PLC0415
 
+    if keys is not None:
+        loaded = {number: load_pem_private_key((keys / f"{number}.pem").read_bytes(), None) for number in ISSUER_KEYS}
+        issuer.rsa_key = lambda number=0, bits=2048: loaded[number]  # type: ignore[assignment]  # noqa: ARG005
     with tempfile.TemporaryDirectory() as folder, closing(FileSink(Path(folder) / "audit.log")) as sink:
         async with world_in(Path(folder)) as world:
             # The sink of the tests reads each line again, which is no part of the work.
@@ -171,17 +190,14 @@ def main() -> int:
         "--with", dest="counter", choices=("perf", "callgrind"), help="default: the first that works here"
     )
     parser.add_argument("--answer", type=int, metavar="N", help=argparse.SUPPRESS)
+    parser.add_argument("--keys", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.answer is not None:
-        asyncio.run(answer(arguments.answer))
+        asyncio.run(answer(arguments.answer, arguments.keys))
         return 0
-    found = counters()
-    name = arguments.counter or next(iter(found), "")
-    if name not in found:
-        print("neither perf (with a counter of instructions) nor valgrind is here: install valgrind", file=sys.stderr)
-        return 2
+    name = arguments.counter or next(iter(counters()), "")
     try:
-        figure = each(count(FEW, *found[name]), count(MANY, *found[name]))
+        figure = counted(name)
     except CannotCount as error:
         print(error, file=sys.stderr)
         return 2

@@ -119,6 +119,8 @@ def _measure(given: argparse.Namespace) -> Result:
     from benchmarks.egress.running import progress  # noqa: PLC0415
     from benchmarks.peers import machine, measuring, running  # noqa: PLC0415
 
+    for name in running.needed(given.rows):
+        machine.program(name)
     size = measuring.QUICK if given.quick else measuring.FULL
     size = replace(size, rounds=given.rounds or size.rounds)
     missing = running.missing(given.contenders)

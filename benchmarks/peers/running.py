@@ -45,6 +45,11 @@ class Plan:
         return self.size.rounds * sum(len(self.of_row(ROWS[row])) for row in self.rows)
 
 
+def needed(rows: Sequence[RowName]) -> list[str]:
+    """Name the programs without which nothing of these rows can be measured."""
+    return ["taskset", "versitygw", *(["wrk"] if {*rows} & {*UNDER_LOAD} else [])]
+
+
 def missing(contenders: Sequence[Contender]) -> dict[Contender, str]:
     """Say who cannot take part, and why."""
     gone = {}

@@ -148,7 +148,6 @@ def test_the_page_has_a_place_and_what_is_there_was_written_by_the_command() -> 
     ("arguments", "why"),
     [
         (["--rounds", "0"], "--rounds is at least 1"),
-        (["--rows", "put", "--contenders", "bare-granian"], "none of these contenders takes part"),
         (["--from", "nowhere.json"], "nowhere.json: No such file"),
     ],
 )

@@ -75,3 +75,11 @@ async def test_without_the_load_generator_it_says_what_to_install(tmp_path: Path
     said = await compare(tmp_path, "--rows", "blob", "--contenders", "bare-granian", path=str(tmp_path), status=2)
 
     assert "wrk is not on PATH nor in a folder of --programs; get it: Debian's package wrk" in said
+
+
+async def test_a_row_in_which_nobody_takes_part_is_refused(tmp_path: Path) -> None:
+    needed()
+
+    said = await compare(tmp_path, "--rows", "put", "--contenders", "bare-granian", status=2)
+
+    assert "none of these contenders takes part in any of these rows" in said
