@@ -244,7 +244,7 @@ async def store(folder: Path, cores: Cores) -> AsyncIterator[Store]:
     (port,) = free_ports(1)
     environment = clean_environment(folder, {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY})
     binary = program("versitygw")
-    command = [*cores.for_load(), binary, "--port", f"127.0.0.1:{port}", "--quiet", "posix", str(data)]
+    command = [*cores.for_load(), binary, "--port", f"127.0.0.1:{port}", "--quiet", "--keep-alive", "posix", str(data)]
     async with started(command, environment, folder, log) as process:
         await _first_answer(port, process, log)
         yield Store(port, data)
