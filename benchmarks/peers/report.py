@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Final
 
 from benchmarks.peers.figures import (
+    CPU_1000,
     RATE,
     RIVAL,
     ROWS,
@@ -26,8 +27,11 @@ from benchmarks.peers.result import Result
 
 BEGIN: Final = "<!-- written by python -m benchmarks.peers --write-readme: begin -->"
 END: Final = "<!-- written by python -m benchmarks.peers --write-readme: end -->"
-_COMPARED: Final = (RATE, SECONDS)
-"""Measures whose ratios say something."""
+_RATIOS: Final = {
+    RATE: ("x distribution", "of bare", "CPU x distribution"),
+    SECONDS: ("x distribution",),
+}
+"""Measures whose ratios say something. That of CPU says it even where other work made everything slow."""
 
 
 class NoPlace(ValueError):
@@ -77,8 +81,7 @@ def tables(result: Result) -> list[Table]:
         judgements.setdefault((verdict.goal.row, verdict.goal.contender), []).append(judged(verdict))
     made = []
     for measures, group in groupby(rows, lambda row: row.measures):
-        compared = measures[0] in _COMPARED
-        ratios = ("x distribution", "of bare") if measures[0] == RATE else ("x distribution",) if compared else ()
+        ratios = _RATIOS.get(measures[0], ())
         head = ("work", "who", measures[0].title, *ratios, *(each.title for each in measures[1:]), "to reach")
         lines: list[tuple[str, ...]] = []
         for row in group:
@@ -99,12 +102,13 @@ def _failed(why: str, columns: int) -> list[str]:
 def _cells(result: Result, row: Row, contender: Contender, measures: Sequence[Measure], ratios: int) -> Iterator[str]:
     found = [spread(summary(result.samples, row.name, contender, each.name), each.digits) for each in measures]
     yield found[0]
-    others = (RIVAL, contender.ceiling if row.name is RowName.BLOB else None)[:ratios]
-    for other in others:
+    ceiling = contender.ceiling if row.name is RowName.BLOB else None
+    beside = ((RIVAL, measures[0]), (ceiling, measures[0]), (RIVAL, CPU_1000))[:ratios]
+    for other, measure in beside:
         if other is None or other is contender:
             yield ""
         else:
-            yield spread(ratio(result.samples, row.name, contender, other, measures[0].name), 2)
+            yield spread(ratio(result.samples, row.name, contender, other, measure.name), 2)
     yield from found[1:]
 
 
