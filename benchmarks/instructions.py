@@ -91,8 +91,8 @@ def counted(counter: str) -> float:
             (Path(folder) / f"{number}.pem").write_bytes(pem)
         _run([], 1, folder)  # compiles what is not compiled yet
         few, many = (read(_run(command, requests, folder)) for requests in (FEW, MANY))
-    if few is None or many is None:
-        raise CannotCount(f"{command[0]} printed no count")
+    if few is None or many is None or many <= few:
+        raise CannotCount(f"{command[0]} counted {few} for {FEW} requests and {many} for {MANY}: that cannot be")
     return each(few, many)
 
 
