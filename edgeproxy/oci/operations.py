@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from edgeproxy.oci.names import Digest, Reference, Repository, Tag
 
@@ -23,8 +23,7 @@ class Action(StrEnum):
     CATALOG = "catalog"
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """One thing a caller wants to do to one repository."""
 
     repository: Repository

@@ -71,7 +71,10 @@ class Blobs:
         if link is None or link.vouched is None:
             return None if link is None else link.size
         deletion = self.deletions.fresh(repository.name, now)
-        return link.size if deletion is not None and _was_over(deletion, link.vouched) else None
+        if deletion is not None and _was_over(deletion, link.vouched):
+            return link.size
+        self.links.hits -= 1  # `size` looks it up again, and counts it.
+        return None
 
     async def size(self, repository: Repository, digest: Digest) -> int:
         """Say how large a blob of the repository is: no store call when it was asked within 60 s, else at most one as a rule.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -24,19 +24,22 @@ SEND_SECONDS: Final = 60.0
 """A client that takes no byte of a streamed body for so long is given up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class Answer(NamedTuple):
     """A response: status, headers, and a body that is at hand or streamed. `facts` are what the audit line says of it.
 
     The headers of a HEAD are those of the GET: `length` is announced where `body` is empty because nobody may read it.
+    A tuple, for the same reason as `Head`.
     """
 
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = _NOTHING
     body: bytes = b""
     stream: AsyncIterator[bytes] | None = None
     length: int | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = _NOTHING
 
 
 def json_answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:

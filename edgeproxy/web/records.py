@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from edgeproxy.access.decisions import Grant
 from edgeproxy.access.policy import Policy
 from edgeproxy.access.refusals import TokenRefused
 from edgeproxy.audit import AuditLog
@@ -185,16 +184,17 @@ class Record:
             "request_id": exchange.id,
             "event": event,
             "outcome": outcome,
-            "issuer": caller.issuer if caller is not None else None,
-            "subject": caller.subject if caller is not None else None,
             "policy": self._policy_version(),
             "client": {"address": head.peer, "user_agent": head.first(b"user-agent")},
         }
-        if isinstance(exchange.grant, Grant):
+        if caller is not None:
+            line["issuer"] = caller.issuer
+            line["subject"] = caller.subject
+        if exchange.grant is not None:
             line["rule"] = exchange.grant.rule
-            line["claims"] = dict(exchange.grant.claims) or None
-            line["audit_only"] = list(exchange.grant.audit_only) or None
-        line |= _named(operation)
+            line["claims"] = exchange.grant.claims or None
+            line["audit_only"] = exchange.grant.audit_only or None
+        _name_into(line, operation)
         line |= exchange.facts
         line |= facts
         self._audit.emit(line)
@@ -206,15 +206,13 @@ def _name(exchange: Exchange) -> str:
     return (_HEADS.get(kind) if exchange.head.method == "HEAD" else None) or OPERATION_NAMES[kind]
 
 
-def _named(operation: ops.Operation | None) -> dict[str, Any]:
+def _name_into(line: dict[str, Any], operation: ops.Operation | None) -> None:
     """Say what the request line named."""
-    named: dict[str, Any] = {}
     repository = getattr(operation, "repository", None)
     if repository is not None:
-        named["repository"] = repository.name
+        line["repository"] = repository.name
     reference = getattr(operation, "reference", None) or getattr(operation, "digest", None)
     if isinstance(reference, Tag):
-        named["tag"] = reference.name
+        line["tag"] = reference.name
     elif isinstance(reference, Digest):
-        named["digest"] = str(reference)
-    return named
+        line["digest"] = str(reference)

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any, Final
 
 from edgeproxy.access.decisions import Reason
@@ -42,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 def _access(operation: Operation | None) -> Access | None:
     """Say what access an operation needs, if it needs any."""
-    if operation is None or isinstance(operation, ops.Ping | ops.WhoAmI | ops.CanI | ops.ListCatalog):
+    if operation is None or isinstance(operation, (ops.Ping, ops.WhoAmI, ops.CanI, ops.ListCatalog)):
         return None
     return Access(operation.repository, operation.action)
 
@@ -114,7 +113,6 @@ class RegistryEndpoint:
             self._read_on(exchange.body)
             return
         exchange = Exchange(request_id(head, self._make_id), head, RequestBody(receive, head))
-        current_request.set(exchange.id)
         try:
             answer = await self._answer(exchange)
             if answer is not None:
@@ -135,6 +133,7 @@ class RegistryEndpoint:
         try:
             answer = self._perform_at_once(exchange)
             if answer is None:
+                current_request.set(exchange.id)
                 # Nearly all requests have no body; for them the plain time-out does, at half the price.
                 timed = asyncio.timeout(ANSWER_SECONDS) if exchange.body.finished else self._deadline(exchange.body)
                 async with timed:
@@ -194,17 +193,15 @@ class RegistryEndpoint:
         return await self._handlers[type(operation)](operation, exchange)
 
     def _decide(self, operation: Operation, exchange: Exchange) -> None:
-        match operation:
-            case ops.Ping():
-                self._gate.admit(exchange.who)
-            case ops.WhoAmI() | ops.CanI() | ops.ListCatalog():
-                pass  # They tell a caller about itself, and list only what it may see.
-            case _:
-                access = Access(operation.repository, operation.action)
-                try:
-                    exchange.grant = self._gate.permit(exchange.who, access)
-                except PolicyDenied as denied:
-                    raise self._told(denied, operation, exchange) from None
+        access = _access(operation)
+        if access is not None:
+            try:
+                exchange.grant = self._gate.permit(exchange.who, access)
+            except PolicyDenied as denied:
+                raise self._told(denied, operation, exchange) from None
+        elif isinstance(operation, ops.Ping):
+            self._gate.admit(exchange.who)
+        # The others tell a caller about itself, and list only what it may see.
 
     def _told(self, denied: PolicyDenied, operation: Operation, exchange: Exchange) -> PolicyDenied:
         """Word a refusal to pull for who may push: nothing is there yet. Clients look before they push, and a 403 ends their push.
@@ -225,7 +222,7 @@ class RegistryEndpoint:
 
     async def _respond(self, exchange: Exchange, answer: Answer, send: Send) -> None:
         if answer.stream is not None:
-            answer = replace(answer, stream=self._record.counters.proxied(answer.stream))
+            answer = answer._replace(stream=self._record.counters.proxied(answer.stream))
         always = [(b"x-request-id", exchange.id.encode()), _API_VERSION]
         try:
             await send_answer(answer, exchange.body, send, always, head=exchange.head.method == "HEAD")
