@@ -70,6 +70,7 @@ lock:
 	$(LOCK) --group build --constraint requirements/runtime.txt --output-file requirements/build.txt
 	$(LOCK) pyproject.toml --all-extras --group test --group lint --constraint requirements/runtime.txt --constraint requirements/build.txt \
 		--output-file requirements/development.txt
+	$(LOCK) --group clouds --output-file requirements/clouds.txt
 
 clean:
 	rm -rf $(VENV) .venv-* .edgeproxy .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
