@@ -95,6 +95,7 @@ class AuditLog:
         self._reopen = threading.Event()
         self.dropped = 0
         self.written = 0
+        self._told = 0
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
 
@@ -134,8 +135,16 @@ class AuditLog:
             for sink in self._sinks:
                 self._write(sink, lines, reopen=reopen)
             self.written += len(events) - ended
+            self._tell_dropped()
             if ended:
                 return
+
+    def _tell_dropped(self) -> None:
+        """Have the operator's log say it, once for all that were dropped since it last did."""
+        dropped = self.dropped
+        if dropped > self._told:
+            _log.error("%s audit lines were dropped, as their sinks do not keep up or fail", dropped - self._told)
+            self._told = dropped
 
     def _write(self, sink: Sink, lines: bytes, *, reopen: bool) -> None:
         try:
