@@ -4,6 +4,7 @@
 #   make test   the tests that need nothing but Python; those that need a program that is missing are skipped and say so
 #   make rings  the tests that need real programs: clients, conformance, faults, README, an identity provider (.ci/run installs them)
 #   make mutants  how many changed lines of the decision no test notices (some ten minutes)
+#   make clouds  the tests of terraform/, against stand-ins for the clouds in an environment of their own; terraform has to be there
 #   make lint   style, types, import rules
 #   make lock   the exact versions of everything, from pyproject.toml
 #   make clean  remove what these commands made
@@ -12,12 +13,12 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST ?=
 BIN := $(VENV)/bin
-RINGS := tests/conformance tests/clients tests/faults tests/identity
+RINGS := tests/conformance tests/clients tests/faults tests/identity tests/terraform
 STAMPS := $(VENV)/.edgeproxy
 UV_VERSION := $(shell sed -n 's/^UV_VERSION=//p' .ci/versions)
 
 .DEFAULT_GOAL := run
-.PHONY: run test rings lint lint-style lint-types lint-imports mutants development lock clean
+.PHONY: run test rings clouds lint lint-style lint-types lint-imports mutants development lock clean
 
 run: $(STAMPS)/runtime
 	$(BIN)/edgeproxy dev
@@ -27,6 +28,9 @@ test: $(STAMPS)/development
 
 rings: $(STAMPS)/development
 	$(BIN)/pytest $(PYTEST) $(RINGS)
+
+clouds: $(STAMPS)/development .venv-clouds/.edgeproxy
+	$(BIN)/pytest $(PYTEST) tests/terraform
 
 lint: lint-style lint-types lint-imports
 
@@ -59,6 +63,11 @@ $(STAMPS)/runtime: requirements/build.txt requirements/runtime.txt pyproject.tom
 
 $(STAMPS)/development: requirements/development.txt $(STAMPS)/runtime
 	$(INSTALL) --require-hashes -r requirements/development.txt
+	@touch $@
+
+.venv-clouds/.edgeproxy: requirements/clouds.txt
+	$(PYTHON) -m venv .venv-clouds
+	.venv-clouds/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/clouds.txt
 	@touch $@
 
 LOCK = $(VENV)/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url

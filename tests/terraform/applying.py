@@ -158,7 +158,8 @@ async def container_of(cloud: Cloud, family: str) -> Container:
     (definition,) = answer["taskDefinition"]["containerDefinitions"]
     environment = {each["name"]: each["value"] for each in definition["environment"]}
     for each in definition["secrets"]:
-        *name, key = [*each["valueFrom"].split(":")[:7], "".join(each["valueFrom"].split(":")[7:8])]
-        value = (await cloud.ask("secretsmanager", "get_secret_value", SecretId=":".join(name)))["SecretString"]
+        words: list[str] = each["valueFrom"].split(":")
+        name, key = ":".join(words[:7]), "".join(words[7:8])
+        value = (await cloud.ask("secretsmanager", "get_secret_value", SecretId=name))["SecretString"]
         environment[each["name"]] = json.loads(value)[key] if key else value
     return Container([*definition["entryPoint"], *definition["command"]], environment, definition["stopTimeout"])

@@ -1,4 +1,4 @@
-"""The generated part of each README below terraform/: what a module takes and gives, read off its own files.
+"""The generated part of each module's README: what it takes and gives, read off its own files.
 
 `python -m tests.terraform.module_docs` writes it between the two markers. It reads what `terraform fmt` prints: blocks begin and end in the
 first column, their attributes stand two spaces in.
@@ -132,8 +132,8 @@ def renewed(folder: Path) -> str:
 
 
 def main() -> int:
-    """Write every README anew."""
-    for folder in folders():
+    """Write the README of every module anew."""
+    for folder in (each for each in folders() if each.parent.name == "modules"):
         (folder / "README.md").write_text(renewed(folder))
     return 0
 

@@ -1,4 +1,4 @@
-"""The bucket module, applied for real to an S3 server that is not Amazon's, as to R2."""
+"""The bucket module, applied for real to an S3 server that knows no more of S3 than R2 does."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 
 from tests.running import ACCESS_KEY, SECRET_KEY, versitygw
 from tests.terraform.applying import Cloud, apply, outputs, own_copy, provider_of
+from tests.terraform.as_r2 import as_r2
 from tests.terraform.conftest import Terraform
 
 pytestmark = pytest.mark.timeout(600)
@@ -31,8 +32,7 @@ def written(folder: Path, cloud: Cloud, **words: str) -> None:
 async def test_a_bucket_elsewhere_is_made_kept_and_never_destroyed_with_objects(
     terraform: Terraform, tmp_path: Path
 ) -> None:
-    async with versitygw(tmp_path) as server:
-        endpoint = f"http://127.0.0.1:{server.port}"
+    async with versitygw(tmp_path) as server, as_r2(server.port) as endpoint:
         cloud = Cloud(endpoint, ACCESS_KEY, SECRET_KEY, "us-east-1")
         mine = own_copy(terraform, tmp_path)
         folder = mine.tree / "applied"

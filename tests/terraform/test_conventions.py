@@ -56,7 +56,7 @@ def test_an_example_says_cost_time_and_how_to_take_it_down(folder: Path) -> None
     assert "terraform destroy" in text
 
 
-@of(FOLDERS)
+@of(MODULES)
 def test_the_generated_part_of_a_readme_is_of_this_state(folder: Path) -> None:
     written = (folder / "README.md").read_text()
 
