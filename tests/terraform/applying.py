@@ -127,7 +127,9 @@ async def apply(terraform: Terraform, folder: Path) -> None:
 async def changes(terraform: Terraform, folder: Path) -> dict[str, set[str]]:
     """Plan, and give the attributes that an apply would change, by the address of their resource."""
     told = await terraform(folder, "plan", "-detailed-exitcode", "-input=false", "-no-color", "-out=again", status=None)
-    assert "No changes." in told or "Plan:" in told, told
+    if "No changes." in told:
+        return {}
+    assert "Plan:" in told, told
     found = {}
     for each in json.loads(await terraform(folder, "show", "-json", "again")).get("resource_changes", []):
         before, after = each["change"]["before"] or {}, each["change"]["after"] or {}

@@ -45,7 +45,7 @@ async def test_a_bucket_elsewhere_is_made_kept_and_never_destroyed_with_objects(
         assert (await cloud.read("acme-registry", "prod/config/policy.yaml")).decode() == POLICY
 
         # Terraform stops at the plan.
-        refused = await mine(folder, "destroy", "-auto-approve", "-no-color", status=1)
+        refused = await mine(folder, "destroy", "-auto-approve", "-no-color", "-refresh=false", status=1)
         assert "prevent_destroy" in refused
 
         # Were it told to, the store would not.
