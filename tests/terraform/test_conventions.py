@@ -89,14 +89,18 @@ async def test_its_own_tests_pass(terraform: Terraform, folder: Path) -> None:
 
 @of(FOLDERS)
 def test_every_validation_has_a_test_that_it_refuses_and_one_that_it_accepts(folder: Path) -> None:
-    """A variable has at least as many refusing runs as validations, and is set in a run that is not refused."""
+    """A variable has at least as many refusing runs as validations, and is set for a run that is not refused."""
     text = "\n".join(file.read_text() for file in (folder / "tests").glob("*.tftest.hcl"))
     runs = re.findall(r'^run "\w+" \{\n(.*?)^\}', text, re.MULTILINE | re.DOTALL)
     for block in module_docs.blocks(folder):
         if not block.validations:
             continue
         refused = [run for run in runs if re.search(rf"expect_failures = \[[^\]]*\bvar\.{block.name}\b", run)]
-        accepting = [run for run in runs if "expect_failures" not in run and re.search(rf"^ +{block.name} +=", run, re.MULTILINE)]  # fmt: skip
+        given = [
+            *re.findall(r"^variables \{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL),
+            *(run for run in runs if "expect_failures" not in run),
+        ]
+        accepting = [values for values in given if re.search(rf"^ +{block.name} +=", values, re.MULTILINE)]
         assert len(refused) >= block.validations, f"{block.name}: {len(refused)} runs refuse, {block.validations} can"
         assert accepting, f"{block.name}: no run sets it to a value that is accepted"
 
