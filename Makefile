@@ -2,23 +2,26 @@
 #
 #   make run    a registry on http://localhost:5000
 #   make test   the tests that need nothing but Python; those that need a program that is missing are skipped and say so
-#   make rings  the tests that need real programs: clients, conformance, faults, README, an identity provider (.ci/run installs them)
+#   make rings  the tests that need real programs: clients, conformance, faults, permissions, proxies, upgrades, README, ... (.ci/run installs them)
 #   make mutants  how many changed lines of the decision no test notices (some ten minutes)
 #   make clouds  the tests of terraform/, against stand-ins for the clouds in an environment of their own; terraform has to be there
+#   make cost LOG=access.log  what a month of that log's traffic costs, on R2 and elsewhere (OPTIONS="--scale 30x" for a day of it)
 #   make lint   style, types, import rules
+#   make image  the container image, with docker; IMAGE_OPTIONS go to `docker build`, SOURCE is a label: where its source is
 #   make lock   the exact versions of everything, from pyproject.toml
 #   make clean  remove what these commands made
 
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST ?=
+OPTIONS ?=
 BIN := $(VENV)/bin
-RINGS := tests/conformance tests/clients tests/faults tests/identity tests/terraform
+RINGS := tests/check tests/clients tests/conformance tests/container tests/continuity tests/edge tests/faults tests/identity tests/terraform
 STAMPS := $(VENV)/.edgeproxy
 UV_VERSION := $(shell sed -n 's/^UV_VERSION=//p' .ci/versions)
 
 .DEFAULT_GOAL := run
-.PHONY: run test rings clouds lint lint-style lint-types lint-imports mutants development lock clean
+.PHONY: run test rings clouds cost lint lint-style lint-types lint-imports mutants development image lock clean
 
 run: $(STAMPS)/runtime
 	$(BIN)/edgeproxy dev
@@ -31,6 +34,10 @@ rings: $(STAMPS)/development
 
 clouds: $(STAMPS)/development .venv-clouds/.edgeproxy
 	$(BIN)/pytest $(PYTEST) tests/terraform
+
+cost: $(STAMPS)/runtime
+	@test -n "$(LOG)" || { echo "make cost LOG=access.log: name an access log, or benchmarks/egress/sample/day.json" >&2; exit 2; }
+	@$(BIN)/python -m benchmarks.egress estimate $(LOG) $(OPTIONS)
 
 lint: lint-style lint-types lint-imports
 
@@ -70,17 +77,27 @@ $(STAMPS)/development: requirements/development.txt $(STAMPS)/runtime
 	.venv-clouds/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/clouds.txt
 	@touch $@
 
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' edgeproxy/__init__.py)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
+SOURCE ?=
+IMAGE_OPTIONS ?=
+
+image:
+	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg SOURCE=$(SOURCE) $(IMAGE_OPTIONS) \
+		--tag edgeproxy --tag edgeproxy:$(VERSION) .
+
 LOCK = $(VENV)/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url
 
 lock:
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip --disable-pip-version-check --quiet install uv==$(UV_VERSION)
 	$(LOCK) pyproject.toml --output-file requirements/runtime.txt
+	$(LOCK) pyproject.toml --extra granian --constraint requirements/runtime.txt --output-file requirements/container.txt
 	$(LOCK) --group build --constraint requirements/runtime.txt --output-file requirements/build.txt
 	$(LOCK) pyproject.toml --all-extras --group test --group lint --constraint requirements/runtime.txt --constraint requirements/build.txt \
 		--output-file requirements/development.txt
 	$(LOCK) --group clouds --output-file requirements/clouds.txt
 
 clean:
-	rm -rf $(VENV) .venv-* .edgeproxy .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) .venv-* .edgeproxy .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist wheels
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

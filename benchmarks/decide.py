@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from edgeproxy.access.credentials import Authenticated
 from edgeproxy.access.decisions import Decision, Grant, Identity
@@ -17,7 +17,6 @@ from edgeproxy.access.policy import Policy, load_policy
 from edgeproxy.oci.names import Repository
 from edgeproxy.oci.operations import Access, Action
 from edgeproxy.web.gate import Gate
-from edgeproxy.web.heads import Head
 
 BATCHES, CALLS = 60, 300
 NOW = 1_800_000_000.0
@@ -82,13 +81,19 @@ def report(name: str, policy: Policy, caller: Identity | None, access: Access) -
     print(f"{name:<34} {outcome} median {median:7.1f} us   {spread}")
 
 
-def remembered(policy: Policy, caller: Identity, access: Access) -> None:
-    """Ask the gate of HTTP, which remembers what the policy said."""
+class Nobody:
+    """An authenticator that is never asked."""
 
-    async def nobody(_: Head, __: Policy) -> Authenticated:
+    def remembered(self, headers: Sequence[bytes], policy: Policy, now: float) -> Authenticated | None:
         raise NotImplementedError
 
-    gate = Gate(lambda: policy, nobody, lambda: NOW, "https://registry.example")
+    async def authenticate(self, headers: Sequence[bytes], policy: Policy, now: float) -> Authenticated:
+        raise NotImplementedError
+
+
+def remembered(policy: Policy, caller: Identity, access: Access) -> None:
+    """Ask the gate of HTTP, which remembers what the policy said."""
+    gate = Gate(lambda: policy, Nobody(), lambda: NOW, "https://registry.example")
     who = Authenticated(caller, None, b"hash of a token", presented=True)
     samples, _ = measure(lambda: gate.decide(who, access))
     deciles, median = statistics.quantiles(samples, n=10), statistics.median(samples)

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Final
 
 import uvloop
 
+from edgeproxy import readings
 from edgeproxy.access.bearers import Bearers
-from edgeproxy.access.credentials import Authenticated, Credentials
+from edgeproxy.access.credentials import Credentials
 from edgeproxy.access.issuers import IssuerKeys
-from edgeproxy.access.policy import Policy, PolicyError
+from edgeproxy.access.policy import PolicyError
 from edgeproxy.access.signing import SigningKeyError, SigningKeys
 from edgeproxy.access.tokens import Verifier
 from edgeproxy.audit import AuditLog, sinks_of
+from edgeproxy.board import Board, Shared
+from edgeproxy.certificates import fetch_document, store_expired_text
 from edgeproxy.config import FileStore, Settings
+from edgeproxy.counters import Counters
 from edgeproxy.health import probes_of
 from edgeproxy.logs import set_up_logs
 from edgeproxy.registry.service import Registry, make_registry
@@ -34,14 +37,16 @@ from edgeproxy.reload import (
     policy_document,
     watch_keys,
 )
-from edgeproxy.serving import Site, on_signals, serve_sites
-from edgeproxy.storage import Presigner, Store
+from edgeproxy.serving import Site, Stop, leaving, on_signals, serve_sites
+from edgeproxy.sockets import claim
+from edgeproxy.storage import CertificateExpired, Presigner, Store, StoreError
+from edgeproxy.storage.counted import CountedStore, OnCall
 from edgeproxy.storage.probe import startup_problems
 from edgeproxy.web.blobs import Delivery
+from edgeproxy.web.exchanges import RequestIds, current_request
 from edgeproxy.web.front import Front, routed
 from edgeproxy.web.gate import Gate
-from edgeproxy.web.heads import Head
-from edgeproxy.web.operations import Probes
+from edgeproxy.web.operations import Probes, Readiness
 from edgeproxy.web.records import Record
 from edgeproxy.web.registry import RegistryEndpoint
 from edgeproxy.web.token import TokenService, token_routes
@@ -76,8 +81,8 @@ class Backend:
 
 
 @asynccontextmanager
-async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
-    """Open the store that the settings name."""
+async def open_backend(settings: Settings, on_call: OnCall | None = None) -> AsyncIterator[Backend]:
+    """Open the store that the settings name; `on_call` is told of each call."""
     # Imported late: the SDK of the one kind costs more than half of a start that uses the other.
     if isinstance(settings.store, FileStore):
         from edgeproxy.storage.file_presign import FilePresigner, url_signing_key  # noqa: PLC0415
@@ -88,14 +93,21 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         key = await asyncio.to_thread(url_signing_key, settings.store.path)
         presigner = FilePresigner(settings.store_public_endpoint, key, time.time)
         try:
-            yield Backend(files, presigner, served_app(files, key, time.time))
+            store = CountedStore(files, on_call) if on_call is not None else files
+            yield Backend(store, presigner, served_app(files, key, time.time))
         finally:
             await files.close()
     else:
         from edgeproxy.storage.s3 import S3Store  # noqa: PLC0415
 
         location = settings.store
-        bucket = S3Store(location.bucket, region=location.region, endpoint=location.endpoint, prefix=location.prefix)
+        bucket = S3Store(
+            location.bucket,
+            region=location.region,
+            endpoint=location.endpoint,
+            prefix=location.prefix,
+            on_call=on_call,
+        )
         await bucket.open()
         try:
             yield Backend(bucket, bucket.presigner(settings.store_public_endpoint), None)
@@ -108,9 +120,10 @@ def serve(settings: Settings, beside: Site | None = None) -> int:
 
     Raises:
         StartError: something that the settings name is not usable; the text says what to do.
+        OSError: it cannot listen there.
 
     """
-    set_up_logs(settings.log_level, settings.log_format)
+    set_up_logs(settings.log_level, settings.log_format, current_request.get)
     binds = Binds(
         settings.bind_addresses,
         settings.store_bind_addresses,
@@ -118,24 +131,31 @@ def serve(settings: Settings, beside: Site | None = None) -> int:
         beside.binds if beside is not None else (),
     )
 
-    def work(binds: Binds) -> None:
+    claim(address for group in astuple(binds) for address in group)
+    board = Board(settings.workers) if settings.workers > 1 and binds.operations else None
+
+    def work(binds: Binds, place: int) -> None:
         besides = [Site(beside.app, binds.beside)] if beside is not None else []
-        uvloop.run(_run(settings, binds, besides))
+        uvloop.run(_run(settings, binds, besides, board, place))
 
     if settings.workers == 1:
-        work(binds)
+        work(binds, 0)
         return 0
     # Granian binds by itself, in each process, with SO_REUSEPORT.
     return run_workers(settings.workers, binds, work, StartError, bind=settings.server == "hypercorn")
 
 
-async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> None:
+async def _run(settings: Settings, binds: Binds, besides: Sequence[Site], board: Board | None, place: int) -> None:
     async with AsyncExitStack() as stack:
-        backend = await stack.enter_async_context(open_backend(settings))
+        counters = Counters()
+        try:
+            backend = await stack.enter_async_context(open_backend(settings, counters.store_call))
+        except StoreError as error:
+            raise StartError(f"EDGEPROXY_STORE: {error}") from None
         keys = _signing_keys(settings)
         audit = AuditLog(sinks_of(settings.audit))
         stack.callback(audit.close)
-        record = Record(audit, time.time, lambda: policy().version)
+        record = Record(audit, time.time, lambda: policy().version, counters)
         beside = files_beside(settings)
         policy = CurrentPolicy(
             policy_document(settings, backend.store, beside),
@@ -143,7 +163,7 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> Non
             time.time,
             changed=record.policy_changed,
         )
-        await _start(policy, backend.store)
+        await _start(policy, backend.store, settings)
         registry = make_registry(
             backend.store,
             clock=time.time,
@@ -155,12 +175,12 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> Non
         stack.push_async_callback(registry.uploads.wait_for_commits)
         for forever in (policy.watch(), watch_keys(keys)):
             stack.callback(asyncio.create_task(forever).cancel)
-        issuer_keys = IssuerKeys(_fetch, time.time)
+        issuer_keys = IssuerKeys(fetch_document, time.time)
         stack.push_async_callback(issuer_keys.close)
         warming = asyncio.create_task(_warm(issuer_keys, policy))
         stack.callback(warming.cancel)
         access = _access(settings, policy, keys, issuer_keys, record)
-        stop = asyncio.Event()
+        stop = Stop(settings.drain_seconds)
         on_signals(stop, audit.reopen, policy.refresh_soon)
         _log.info(
             "serving %s on %s, objects in %s handed out from %s, policy %s",
@@ -170,18 +190,31 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site]) -> Non
             settings.store_public_endpoint,
             policy().version[:12],
         )
-        probes = probes_of(registry, policy, keys, audit, time.time)
+        readiness = Readiness()
+        numbers = readings.together(
+            readings.of_process(settings.server, "file" if backend.served is not None else "s3"),
+            readings.of_serving(counters, registry, audit, readiness),
+            readings.of_access(policy, keys, issuer_keys, time.time),
+            functools.partial(readings.of_caches, {**readings.caches_of(registry, access.gate), **access.caches}),
+        )
+        if board is not None:
+            numbers = shared = Shared(numbers, board, place)
+            stack.callback(asyncio.create_task(shared.publish_forever()).cancel)
+        probes = probes_of(backend.store, policy, keys, readiness, numbers, stop.begun.is_set)
         sites = [*_sites(settings, binds, backend, registry, access, record, probes), *besides]
-        await serve_sites(sites, stop, settings.server)
+        await serve_sites(
+            [Site(leaving(site.app, stop.begun), site.binds) for site in sites], stop.due, settings.server
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class AccessControl:
-    """The gate of every operation, and the way to a bearer."""
+    """The gate of every operation, the way to a bearer, and what both remember of tokens."""
 
     policy: CurrentPolicy
     gate: Gate
     tokens: TokenService
+    caches: Mapping[str, readings.Cache]
     make_id: Callable[[], str]
 
 
@@ -192,10 +225,7 @@ def _access(
     verifier = Verifier(issuer_keys)
     bearers = Bearers(keys, settings.public_url, secrets.token_bytes)
     credentials = Credentials(verifier, bearers)
-
-    async def authenticate(head: Head, policy: Policy) -> Authenticated:
-        return await credentials.authenticate(head.fields.get(b"authorization", []), policy, time.time())
-
+    gate = Gate(policy, credentials, time.time, settings.public_url)
     tokens = TokenService(
         policy=policy,
         verifier=verifier,
@@ -207,7 +237,7 @@ def _access(
         make_id=make_id,
         audit=record.token,
     )
-    return AccessControl(policy, Gate(policy, authenticate, time.time, settings.public_url), tokens, make_id)
+    return AccessControl(policy, gate, tokens, readings.caches_of_tokens(credentials, verifier), make_id)
 
 
 def _sites(
@@ -229,7 +259,7 @@ def _sites(
         make_id=access.make_id,
     )
     others = routed([*token_routes(access.tokens), *probes.probe_routes])
-    front = Front(endpoint, others, access.make_id, settings.trusted_proxies)
+    front = Front(endpoint, others, access.make_id, settings.trusted_proxies, record.counters)
     sites = [Site(front, binds.registry)]
     if backend.served is not None:
         sites.append(Site(backend.served, binds.store))
@@ -238,14 +268,18 @@ def _sites(
     return sites
 
 
-async def _start(policy: CurrentPolicy, store: Store) -> None:
-    """Refuse to serve what could not be served rightly."""
+async def _start(policy: CurrentPolicy, store: Store, settings: Settings) -> None:
+    """Refuse to serve what could not be served rightly. The store goes first: the policy may lie in it."""
     try:
-        await policy.start()
-    except (DocumentUnreadable, PolicyError) as error:
-        raise StartError(f"EDGEPROXY_POLICY: {error}") from None
-    problems = await startup_problems(store)
-    if problems:
+        problems = await startup_problems(store)
+    except CertificateExpired:
+        problems = [await store_expired_text(settings)]
+    if not problems:
+        try:
+            await policy.start()
+        except (DocumentUnreadable, PolicyError) as error:
+            raise StartError(f"EDGEPROXY_POLICY: {error}") from None
+    else:
         raise StartError("\n".join(f"EDGEPROXY_STORE: {problem}" for problem in problems))
 
 
@@ -261,22 +295,3 @@ async def _warm(issuer_keys: IssuerKeys, policy: CurrentPolicy) -> None:
     # A provider may start with us, as the one of 'edgeproxy dev' does.
     await asyncio.sleep(WARM_AFTER_SECONDS)
     await issuer_keys.warm(policy().issuers.values())
-
-
-async def _fetch(url: str, ca: bytes | None) -> bytes:
-    # Imported late: it costs a quarter of a start, and a policy without issuers never needs it.
-    from edgeproxy.access.fetch import fetch  # noqa: PLC0415
-
-    return await fetch(url, ca)
-
-
-class RequestIds:
-    """Makes request ids: a number after what tells this process from all others. No system call each, as random ones would need."""
-
-    def __init__(self, process: str) -> None:
-        self._process = process
-        self._numbers = itertools.count(1)
-
-    def __call__(self) -> str:
-        """Make an id that no other request has."""
-        return f"{self._process}-{next(self._numbers):x}"

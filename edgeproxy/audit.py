@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
-import queue
 import sys
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
@@ -18,6 +18,12 @@ import orjson
 
 QUEUE_EVENTS: Final = 50_000
 """Events that may wait for the sinks; what does not fit is counted and dropped, as pulls must not stop for a full disk."""
+
+GATHER_SECONDS: Final = 0.02
+"""How long the thread lets lines gather once there is one. Waking it for each costs a busy loop more than all else about the line."""
+
+WRITE_EVENTS: Final = 1000
+"""Lines handed to a sink with one write."""
 
 _log = logging.getLogger(__name__)
 
@@ -89,9 +95,11 @@ class AuditLog:
 
     def __init__(self, sinks: Sequence[Sink], queue_events: int = QUEUE_EVENTS) -> None:
         self._sinks = sinks
-        # The simple queue takes no lock that a thread which writes could hold; its bound is kept here.
-        self._queue: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
+        # Adding to it and taking from it are atomic, so the loop takes no lock that a thread which writes could hold.
+        self._lines: deque[bytes] = deque()
         self._limit = queue_events
+        self._awake = threading.Event()
+        self._closing = threading.Event()
         self._reopen = threading.Event()
         self.dropped = 0
         self.written = 0
@@ -101,10 +109,12 @@ class AuditLog:
 
     def emit(self, event: Mapping[str, Any]) -> None:
         """Hand over an event; never blocks. Keys without a value (None) are left out of the line."""
-        if self._queue.qsize() < self._limit:
-            self._queue.put(event)
-        else:
+        if len(self._lines) >= self._limit:
             self.dropped += 1
+            return
+        self._lines.append(_line(event))
+        if not self._awake.is_set():
+            self._awake.set()
 
     def reopen(self) -> None:
         """Have the sinks open their targets again before the next line."""
@@ -113,31 +123,35 @@ class AuditLog:
     @property
     def waiting(self) -> int:
         """Say how many events wait for the sinks."""
-        return self._queue.qsize()
+        return len(self._lines)
 
     def close(self) -> None:
         """Write everything that was handed over, then close the sinks."""
-        self._queue.put(None)
+        self._closing.set()
+        self._awake.set()
         self._thread.join()
         for sink in self._sinks:
             sink.close()
 
     def _run(self) -> None:
-        while True:
-            events = [self._queue.get()]
-            while len(events) < 1000 and not self._queue.empty():
-                events.append(self._queue.get())
-            ended = any(event is None for event in events)
-            lines = b"".join(map(_line, filter(None, events)))
-            # Cleared before the sinks are asked: a rotation that comes while they write is for the next lines.
-            reopen = self._reopen.is_set()
-            self._reopen.clear()
-            for sink in self._sinks:
-                self._write(sink, lines, reopen=reopen)
-            self.written += len(events) - ended
-            self._tell_dropped()
-            if ended:
-                return
+        closing = False
+        while not closing:
+            self._awake.wait()
+            closing = self._closing.wait(GATHER_SECONDS)
+            # Cleared before the lines are taken: what comes later wakes this thread again.
+            self._awake.clear()
+            while self._lines:
+                self._write_some()
+
+    def _write_some(self) -> None:
+        lines = [self._lines.popleft() for _ in range(min(len(self._lines), WRITE_EVENTS))]
+        # Cleared before the sinks are asked: a rotation that comes while they write is for the next lines.
+        reopen = self._reopen.is_set()
+        self._reopen.clear()
+        for sink in self._sinks:
+            self._write(sink, lines, reopen=reopen)
+        self.written += len(lines)
+        self._tell_dropped()
 
     def _tell_dropped(self) -> None:
         """Have the operator's log say it, once for all that were dropped since it last did."""
@@ -146,13 +160,13 @@ class AuditLog:
             _log.error("%s audit lines were dropped, as their sinks do not keep up or fail", dropped - self._told)
             self._told = dropped
 
-    def _write(self, sink: Sink, lines: bytes, *, reopen: bool) -> None:
+    def _write(self, sink: Sink, lines: Sequence[bytes], *, reopen: bool) -> None:
         try:
             if reopen:
                 sink.reopen()
-            sink.write(lines)
+            sink.write(b"".join(lines))
         except OSError as error:
-            self.dropped += lines.count(b"\n")
+            self.dropped += len(lines)
             _log.error("audit lines could not be written: %s", error)
 
 

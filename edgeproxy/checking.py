@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -12,13 +13,15 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from edgeproxy.access.issuers import IssuerKeys
 from edgeproxy.access.policy import PolicyError
 from edgeproxy.access.signing import SigningKeyError, SigningKeys
 from edgeproxy.app import Backend, open_backend
-from edgeproxy.config import FileStore, Settings
+from edgeproxy.certificates import fetch_document, store_expired_text
+from edgeproxy.config import STORED_POLICY, FileStore, Settings
 from edgeproxy.reload import DocumentUnreadable, compile_policy, policy_document
 from edgeproxy.serving import Site, serve_sites
-from edgeproxy.storage import MIN_PART_BYTES, Store, StoreError
+from edgeproxy.storage import MIN_PART_BYTES, CertificateExpired, Store, StoreError
 from edgeproxy.storage.probe import CheckResult, Unreachable, layout_problem, probe
 
 _ANSWER_BYTES: Final = 64 * 1024
@@ -32,7 +35,13 @@ async def checks(settings: Settings) -> AsyncIterator[CheckResult]:
     yield _signing_keys(settings)
     try:
         async with open_backend(settings) as backend:
-            yield await _policy(settings, backend.store)
+            reached = await _reached(settings, backend.store)
+            if not reached.problem or settings.policy != STORED_POLICY:
+                async for result in _policy(settings, backend.store):
+                    yield result
+            yield reached
+            if reached.problem:
+                return
             yield CheckResult("layout of the bucket", await layout_problem(backend.store))
             async for result in _store(settings, backend):
                 yield result
@@ -50,12 +59,32 @@ def _signing_keys(settings: Settings) -> CheckResult:
     return CheckResult("signing keys", "")
 
 
-async def _policy(settings: Settings, store: Store) -> CheckResult:
+async def _reached(settings: Settings, store: Store) -> CheckResult:
     try:
-        compile_policy(settings, await policy_document(settings, store).read())
+        problems = await store.lacking()
+    except CertificateExpired:
+        problems = (await store_expired_text(settings),)
+    except StoreError as error:
+        problems = (str(error),)
+    return CheckResult("reach the bucket", f"EDGEPROXY_STORE: {'; '.join(problems)}" if problems else "")
+
+
+async def _policy(settings: Settings, store: Store) -> AsyncIterator[CheckResult]:
+    try:
+        policy = compile_policy(settings, await policy_document(settings, store).read())
     except (DocumentUnreadable, PolicyError) as error:
-        return CheckResult("policy", f"EDGEPROXY_POLICY: {'; '.join(str(error).splitlines())}")
-    return CheckResult("policy", "")
+        yield CheckResult("policy", f"EDGEPROXY_POLICY: {'; '.join(str(error).splitlines())}")
+        return
+    yield CheckResult("policy", "")
+    keys = IssuerKeys(fetch_document, time.time)
+    try:
+        await keys.warm(policy.issuers.values())
+    finally:
+        await keys.close()
+    problems = keys.problems()
+    for name in policy.issuers:
+        why = problems.get(name)
+        yield CheckResult(f"keys of issuer {name}", f"EDGEPROXY_POLICY: issuer {name}: {why}" if why else "")
 
 
 async def _store(settings: Settings, backend: Backend) -> AsyncIterator[CheckResult]:

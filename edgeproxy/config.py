@@ -39,11 +39,14 @@ __all__ = [
     "SettingsProblem",
     "describe",
     "environment",
+    "listening",
     "load",
 ]
 
 DEFAULT_FILE: Final = Path("edgeproxy.toml")
 """Read where no other file is named, if it is there."""
+
+DEFAULT_BIND: Final = "127.0.0.1:5000"
 
 STORED_POLICY: Final = "store:"
 """The value of `EDGEPROXY_POLICY` for the document that is kept in the bucket."""
@@ -76,12 +79,13 @@ class Settings:
     deliver: Literal["redirect", "proxy"]
     redirect_seconds: int
     token_seconds: int
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    trusted_proxies: tuple[IPv4Network | IPv6Network | Literal["unix"], ...]
     max_manifest_bytes: int
     max_blob_bytes: int | None
     upload_memory_bytes: int
     server: Literal["hypercorn", "granian"]
     workers: int
+    drain_seconds: int
     audit: str
     log_level: Literal["debug", "info", "warning", "error"]
     log_format: Literal["json", "console"]
@@ -158,6 +162,27 @@ def load(environ: Mapping[str, str], file: Path | None, *, defaults: Mapping[str
     return Settings(**values)
 
 
+def listening(environ: Mapping[str, str], file: Path | None) -> Listener:
+    """Read where the registry listens and nothing else, for who only asks it something.
+
+    Raises:
+        SettingsError: the file or the address cannot be read.
+
+    """
+    problems: list[SettingsProblem] = []
+    given = from_file(file, _NAMES, problems) if file is not None else {}
+    given |= from_environment(environ, _NAMES, [])
+    if problems:
+        raise SettingsError(tuple(problems))
+    source = given.get("bind")
+    if source is None:
+        return listener(DEFAULT_BIND)
+    try:
+        return listener(source.text)
+    except ValueError as error:
+        raise SettingsError((SettingsProblem(source.place, source.name, str(error)),)) from None
+
+
 def describe() -> tuple[tuple[str, str, str], ...]:
     """List every setting as (environment variable, meaning, default)."""
     return tuple((PREFIX + setting.name.upper(), setting.meaning, setting.default) for setting in _SETTINGS)
@@ -182,6 +207,14 @@ def _conflicts(values: Mapping[str, Any], given: Mapping[str, Given]) -> list[Se
             )
     if given.keys() >= {"signing_keys", "signing_keys_pem"}:
         problem("signing_keys_pem", "holds keys while EDGEPROXY_SIGNING_KEYS names files of keys: set one of the two")
+    if values.get("server") == "granian" and values.get("workers", 1) > 1:
+        for setting in ("bind", "store_bind", "operations_bind"):
+            if str(values.get(setting)).startswith("unix:"):
+                problem(
+                    setting,
+                    "is a unix socket, which several workers of granian cannot share: use a port, EDGEPROXY_WORKERS=1, or "
+                    "EDGEPROXY_SERVER=hypercorn",
+                )
     taken: dict[str, str] = {}
     for setting in ("bind", "store_bind", "operations_bind"):
         for address in _addresses(values.get(setting)):
@@ -291,7 +324,7 @@ def _bind(text: str) -> str:
 
 
 _SETTINGS: Final = (
-    _plain("bind", "where to listen: host:port, or unix:/path", "127.0.0.1:5000", _bind),
+    _plain("bind", "where to listen: host:port, or unix:/path", DEFAULT_BIND, _bind),
     _Setting(
         "public_url",
         "what clients type; realm and audience come from it",
@@ -342,13 +375,23 @@ _SETTINGS: Final = (
     _plain("redirect_seconds", "life of a presigned URL, 10 to 3600", "300", quantities.whole(10, 3600)),
     _plain("token_seconds", "life of our bearer, 60 to 3600", "900", quantities.whole(60, 3600)),
     _optional(
-        "trusted_proxies", "CIDRs whose X-Forwarded-For is believed, comma-separated", "none", quantities.networks, ()
+        "trusted_proxies",
+        "CIDRs whose X-Forwarded-For is believed, and unix for who connects by a unix socket; comma-separated",
+        "none",
+        quantities.proxies,
+        (),
     ),
     _plain("max_manifest_bytes", "largest manifest, up to 64 MiB", "4MiB", quantities.size(KIB, 64 * MIB)),
     _optional("max_blob_bytes", "largest blob", "none", quantities.size(1)),
     _plain("upload_memory_bytes", "memory for all uploads in flight", "128MiB", quantities.size(16 * MIB, 1024 * GIB)),
     _plain("server", "hypercorn or granian (extra granian)", "hypercorn", quantities.server),
     _plain("workers", "processes, which behave as replicas do, 1 to 256", "1", quantities.whole(1, 256)),
+    _plain(
+        "drain_seconds",
+        "after SIGTERM, how long to go on serving while /readyz says no, 0 to 300",
+        "0",
+        quantities.whole(0, 300),
+    ),
     _plain("audit", "where audit lines go: stdout, file:PATH; comma-separated", "stdout", quantities.audit),
     _plain(
         "log_level", "debug, info, warning or error", "info", quantities.one_of("debug", "info", "warning", "error")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Final, Literal
 
 import orjson
@@ -14,28 +15,52 @@ _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": loggi
 _QUIET: Final = ("aiobotocore", "botocore", "aiohttp", "asyncio", "hypercorn.access")
 
 
+class ConsoleLines(logging.Formatter):
+    """Prints records for people; those of a request begin with its id."""
+
+    def __init__(self, request_id: Callable[[], str]) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+        self._request_id = request_id
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
+        """Print a record in one line: time, level, request, message."""
+        request = self._request_id()
+        if request and not record.message.startswith(request):
+            record.message = f"{request}: {record.message}"
+        return super().formatMessage(record)
+
+
 class JSONLines(logging.Formatter):
     """Prints records as JSON, one a line."""
 
+    def __init__(self, request_id: Callable[[], str] = str) -> None:
+        super().__init__()
+        self._request_id = request_id
+
     def format(self, record: logging.LogRecord) -> str:
-        """Print a record: time (seconds since the epoch), level, logger, message, and the traceback if there is one."""
+        """Print a record: time (seconds since the epoch), level, logger, message; request and traceback if there are."""
         line: dict[str, object] = {
             "time": record.created,
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
+        request = self._request_id()
+        if request:
+            line["request_id"] = request
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return orjson.dumps(line).decode()
 
 
-def set_up_logs(level: Literal["debug", "info", "warning", "error"], form: Literal["json", "console"]) -> None:
-    """Send the log of this process to standard error."""
+def set_up_logs(
+    level: Literal["debug", "info", "warning", "error"],
+    form: Literal["json", "console"],
+    request_id: Callable[[], str] = str,
+) -> None:
+    """Send the log of this process to standard error. `request_id` tells which request runs where a line is written, "" if none does."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        JSONLines() if form == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
-    )
+    handler.setFormatter(JSONLines(request_id) if form == "json" else ConsoleLines(request_id))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])

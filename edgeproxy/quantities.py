@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -69,15 +69,24 @@ def server(text: str) -> str:
     return name
 
 
-def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    """Read CIDRs, separated by commas."""
-    found = []
+def proxies(text: str) -> tuple[IPv4Network | IPv6Network | Literal["unix"], ...]:
+    """Read CIDRs, and the word `unix` for the other end of a unix socket, separated by commas."""
+    found: list[IPv4Network | IPv6Network | Literal["unix"]] = []
     for item in (item.strip() for item in text.split(",")):
+        if item == "unix":
+            found.append("unix")
+            continue
         try:
-            found.append(ip_network(item))
+            found.append(_unmapped(ip_network(item)))
         except ValueError:
-            raise ValueError(f"must be CIDRs such as 10.0.0.0/8, separated by commas{_meant(item)}") from None
+            raise ValueError(f"must be CIDRs such as 10.0.0.0/8, or unix, separated by commas{_meant(item)}") from None
     return tuple(found)
+
+
+def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """Read `::ffff:10.0.0.0/104` as 10.0.0.0/8, as its addresses are taken for what they stand for."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    return network if mapped is None or network.prefixlen < 96 else IPv4Network((mapped, network.prefixlen - 96))
 
 
 def _meant(item: str) -> str:

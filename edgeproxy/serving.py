@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +13,8 @@ from hypercorn.asyncio import run as hypercorn_run
 from hypercorn.asyncio import serve
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
+
+from edgeproxy import sockets
 
 GRACE_SECONDS: Final = 30
 """A stop takes no new work and lets what runs finish for so long."""
@@ -22,6 +24,8 @@ HEAD_BYTES: Final = 64 * 1024
 
 KEEP_ALIVE_SECONDS: Final = 75
 """An idle connection, or one whose head trickles in, is closed after so long."""
+
+_log = logging.getLogger(__name__)
 
 
 class _Connection(TCPServer):
@@ -40,6 +44,78 @@ class _Connection(TCPServer):
 hypercorn_run.TCPServer = _Connection  # type: ignore[attr-defined]
 
 
+_CUT: Final = (
+    b'{"errors":[{"code":"UNAVAILABLE","message":"this process was stopped before the request ended; try again"}]}'
+)
+_CUT_HEADERS: Final = (
+    (b"content-type", b"application/json"),
+    (b"content-length", str(len(_CUT)).encode()),
+    (b"retry-after", b"5"),
+)
+
+
+class Stop:
+    """The stop of this process, in two steps: from `begun` on it shows, at `due` it happens.
+
+    In between everything is served as ever, but /readyz says no and each answer ends its connection, so that a load balancer and clients go
+    elsewhere before the doors close. `seconds` is how long that takes; 0 for a stop at once.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.begun = asyncio.Event()
+        self.due = asyncio.Event()
+        self._seconds = seconds
+
+    def ask(self) -> None:
+        """Begin the stop; asked again, do not wait any longer."""
+        if self.begun.is_set() or self._seconds <= 0:
+            self.at_once()
+            return
+        self.begun.set()
+        _log.info("stopping in %g s: /readyz says so to whoever sends requests here", self._seconds)
+        asyncio.get_running_loop().call_later(self._seconds, self.due.set)
+
+    def at_once(self) -> None:
+        """Stop now."""
+        self.begun.set()
+        self.due.set()
+
+
+ASGIApp = Callable[
+    [MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[MutableMapping[str, Any]], Awaitable[None]]],
+    Awaitable[None],
+]
+
+
+def leaving(app: ASGIApp, begun: asyncio.Event) -> ASGIApp:
+    """Have each answer end its connection once a stop has begun, also that of a request that came before: the next one goes elsewhere.
+
+    A request that outlasts the stop is answered with 503, where the server would say 500 and no word.
+    """
+
+    async def served(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        started = False
+
+        async def last(message: MutableMapping[str, Any]) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                if begun.is_set():
+                    kept = [item for item in message.get("headers", ()) if item[0].lower() != b"connection"]
+                    message = {**message, "headers": [*kept, (b"connection", b"close")]}
+            await send(message)
+
+        try:
+            await app(scope, receive, last)
+        except asyncio.CancelledError:
+            if begun.is_set() and not started and scope["type"] == "http":
+                await last({"type": "http.response.start", "status": 503, "headers": _CUT_HEADERS})
+                await last({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else _CUT})
+            raise
+
+    return served
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """An application and the addresses it answers on: `host:port`, `[v6]:port`, `unix:/path` or `fd://n`."""
@@ -52,6 +128,7 @@ def configure(site: Site) -> Config:
     """Make the server's configuration for one site."""
     config = Config()
     config.bind = list(site.binds)
+    config.umask = sockets.UMASK  # of unix sockets, while they are made
     config.backlog = 2048
     config.h11_max_incomplete_size = HEAD_BYTES
     config.h2_max_header_list_size = HEAD_BYTES
@@ -94,14 +171,14 @@ async def _serve(site: Site, stop: asyncio.Event, server: str) -> None:
         await serve(site.app, configure(site), shutdown_trigger=stop.wait, mode="asgi")
 
 
-def on_signals(stop: asyncio.Event, *reloads: Callable[[], None]) -> None:
-    """Stop on SIGTERM and SIGINT, reload on SIGHUP."""
+def on_signals(stop: Stop, *reloads: Callable[[], None]) -> None:
+    """Begin to stop on SIGTERM, stop at once on SIGINT or a second SIGTERM, reload on SIGHUP."""
 
     def reload() -> None:
         for call in reloads:
             call()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGTERM, stop.ask)
+    loop.add_signal_handler(signal.SIGINT, stop.at_once)
     loop.add_signal_handler(signal.SIGHUP, reload)

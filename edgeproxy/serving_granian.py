@@ -10,6 +10,8 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
+from edgeproxy.sockets import MODE
+
 BACKLOG: Final = 2048
 
 
@@ -24,15 +26,19 @@ async def serve_granian(app: Any, binds: tuple[str, ...], stop: asyncio.Event) -
     done, _ = await asyncio.wait([*running, stopped], return_when=asyncio.FIRST_COMPLETED)
     for server in servers:
         server.stop()  # type: ignore[no-untyped-call]
-    for task in done - {stopped}:
-        task.result()
-    await asyncio.gather(*running)
+    try:
+        for task in done - {stopped}:
+            task.result()
+        await asyncio.gather(*running)
+    except RuntimeError as error:
+        # What its native part makes of a failure to listen.
+        raise OSError(f"{', '.join(binds)}: {error}") from None
 
 
 def _server(app: Any, bind: str) -> Server:
     host, _, port = bind.rpartition(":")
     path = Path(bind.removeprefix("unix:")) if bind.startswith("unix:") else None
-    return Server(
+    server = Server(
         app,
         address=host.strip("[]") if path is None else "127.0.0.1",
         port=int(port) if path is None else 0,
@@ -44,3 +50,5 @@ def _server(app: Any, bind: str) -> Server:
         http1_settings=HTTP1Settings(header_read_timeout=30_000),
         log_enabled=False,
     )
+    server.uds_permissions = MODE
+    return server

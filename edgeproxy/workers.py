@@ -16,6 +16,8 @@ from typing import Any, Final, TypeVar
 
 from hypercorn.config import Config
 
+from edgeproxy.sockets import UMASK
+
 CRASH_SECONDS: Final = 1.0
 """A worker that dies is replaced after so long, so that one that cannot start does not keep a core busy."""
 
@@ -25,9 +27,9 @@ Binds = TypeVar("Binds", bound=Any)
 
 
 def run_workers(
-    number: int, binds: Binds, work: Callable[[Binds], None], refusal: type[Exception], *, bind: bool
+    number: int, binds: Binds, work: Callable[[Binds, int], None], refusal: type[Exception], *, bind: bool
 ) -> int:
-    """Run `work` in so many processes until told to stop; the exit code of the parent.
+    """Run `work` in so many processes until told to stop; the exit code of the parent. Each is told its place, from 0 on.
 
     `refusal` is what `work` raises if it cannot start for a reason that people have to mend: then all stop, with exit code 2. `binds` is a
     frozen value of tuples of addresses; with `bind`, workers get the same with `fd://` addresses of sockets that are bound already.
@@ -36,7 +38,7 @@ def run_workers(
     inherited = binds
     if bind:
         inherited = replace(binds, **{item.name: _bind(getattr(binds, item.name), held) for item in fields(binds)})
-    return _Parent(number, lambda: work(inherited), refusal).run()
+    return _Parent(number, lambda place: work(inherited, place), refusal).run()
 
 
 def _bind(addresses: Sequence[str], held: list[Any]) -> tuple[str, ...]:
@@ -45,6 +47,7 @@ def _bind(addresses: Sequence[str], held: list[Any]) -> tuple[str, ...]:
         return ()
     config = Config()
     config.bind = list(addresses)
+    config.umask = UMASK
     sockets = config.create_sockets().insecure_sockets
     held += sockets
     for bound in sockets:
@@ -55,22 +58,22 @@ def _bind(addresses: Sequence[str], held: list[Any]) -> tuple[str, ...]:
 class _Parent:
     """Keeps the workers."""
 
-    def __init__(self, number: int, work: Callable[[], None], refusal: type[Exception]) -> None:
+    def __init__(self, number: int, work: Callable[[int], None], refusal: type[Exception]) -> None:
         self._number = number
         self._refusal = refusal
         self._work = work
-        self._children: set[int] = set()
+        self._children: dict[int, int] = {}
         self._stopping = False
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._pass_on)
-        for _ in range(self._number):
-            self._fork()
+        for place in range(self._number):
+            self._fork(place)
         failed = 0
         while self._children:
             pid, status = os.wait()
-            self._children.discard(pid)
+            place = self._children.pop(pid)
             code = os.waitstatus_to_exitcode(status)
             if code == _REFUSED:
                 # It said why it cannot start; the next one could not either.
@@ -79,18 +82,18 @@ class _Parent:
             elif not self._stopping:
                 _log.error("worker %d ended with %d; starting another", pid, code)
                 time.sleep(CRASH_SECONDS)
-                self._fork()
+                self._fork(place)
         return failed
 
-    def _fork(self) -> None:
+    def _fork(self, place: int) -> None:
         pid = os.fork()
         if pid:
-            self._children.add(pid)
+            self._children[pid] = place
             return
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        os._exit(_worker(self._work, self._refusal))
+        os._exit(_worker(lambda: self._work(place), self._refusal))
 
     def _pass_on(self, number: int, _: object) -> None:
         self._stopping = self._stopping or number != signal.SIGHUP

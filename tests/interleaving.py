@@ -131,6 +131,10 @@ class Interleaved:
         async with self._passing("check", ""):
             await self._store.check()
 
+    async def lacking(self) -> tuple[str, ...]:
+        async with self._passing("lacking", ""):
+            return await self._store.lacking()
+
     async def close(self) -> None:
         await self._store.close()
 

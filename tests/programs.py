@@ -18,6 +18,7 @@ import pytest
 
 PATH = os.pathsep.join(filter(None, (os.environ.get("EDGEPROXY_TEST_PROGRAMS"), os.environ.get("PATH", os.defpath))))
 REQUIRED = bool(os.environ.get("EDGEPROXY_REQUIRE_PROGRAMS"))
+_BASE = os.environ.get("EDGEPROXY_TEST_BASE")
 
 EDGEPROXY = str(Path(sys.executable).with_name("edgeproxy"))
 """The command of the environment that runs the tests."""
@@ -32,6 +33,16 @@ def program(name: str) -> str:
             pytest.fail(text, pytrace=False)
         pytest.skip(text)
     return found
+
+
+def base_archive() -> Path:
+    """Find the archive that the image is built on in tests, made by `.ci/base`; skip the test without it, or fail where programs are required."""
+    if _BASE is None or not Path(_BASE).is_file():
+        text = "EDGEPROXY_TEST_BASE does not name the archive that .ci/base makes"
+        if REQUIRED:
+            pytest.fail(text, pytrace=False)
+        pytest.skip(text)
+    return Path(_BASE)
 
 
 def superuser(what: str) -> None:

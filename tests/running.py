@@ -148,7 +148,7 @@ def s3_bucket(kind: StoreKind, port: int, folder: Path, region: str, access_key:
 
 
 @asynccontextmanager
-async def versitygw(folder: Path) -> AsyncIterator[Bucket]:
+async def versitygw(folder: Path, *options: str) -> AsyncIterator[Bucket]:
     """Run versitygw on a folder of its own."""
     binary = program("versitygw")
     data, log = folder / "versitygw", folder / "versitygw.log"
@@ -157,7 +157,9 @@ async def versitygw(folder: Path) -> AsyncIterator[Bucket]:
     environment = clean_environment(folder, {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY})
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *bound_to_us(binary, "--port", f"127.0.0.1:{port}", "--health", "/health", "--quiet", "posix", str(data)),
+            *bound_to_us(
+                binary, "--port", f"127.0.0.1:{port}", "--health", "/health", "--quiet", *options, "posix", str(data)
+            ),
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
@@ -216,8 +218,8 @@ class Registry:
         assert self._process is not None
         return self._process.pid
 
-    async def start(self) -> None:
-        """Start it and wait until it is ready."""
+    async def start(self, ready: str = "") -> None:
+        """Start it and wait until it is ready; `ready` is a URL that says so, where it does not listen on its port."""
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *bound_to_us(EDGEPROXY, "serve"),
@@ -228,7 +230,7 @@ class Registry:
                 stderr=output,
             )
         try:
-            await answering(f"{self.url}/readyz", self._process, self.log)
+            await answering(ready or f"{self.url}/readyz", self._process, self.log)
         except BaseException:
             await self.kill()
             raise
@@ -298,20 +300,20 @@ class Observed:
 
 
 @asynccontextmanager
-async def observed(kind: StoreKind) -> AsyncIterator[Observed]:
-    """Run a registry behind counting forwarders."""
+async def observed(kind: StoreKind, **settings: str) -> AsyncIterator[Observed]:
+    """Run a registry behind counting forwarders; `settings` as `registry` has them."""
     async with AsyncExitStack() as stack:
         folder = await stack.enter_async_context(temporary_folder())
         store = await stack.enter_async_context(bucket(kind, folder))
         clients = await stack.enter_async_context(forwarding())
         to_store = await stack.enter_async_context(forwarding())
         host = f"127.0.0.1:{clients.port}"
-        settings = {"public_url": f"http://{host}", "store_public_endpoint": f"http://localhost:{to_store.port}"}
+        own_urls = {"public_url": f"http://{host}", "store_public_endpoint": f"http://localhost:{to_store.port}"}
         own: Forwarder | None = None
         if kind == "versitygw":
             own = await stack.enter_async_context(forwarding(store.port))
             store = replace(store, location=store.location.replace(f":{store.port}", f":{own.port}"))
-        running = registry(store, folder, **settings)
+        running = registry(store, folder, **settings, **own_urls)
         clients.target, to_store.target = running.port, running.store_port
         await running.start()
         stack.push_async_callback(running.stop)

@@ -25,7 +25,7 @@ _FONT: Final = "font-family=\"-apple-system, 'Segoe UI', Helvetica, Arial, sans-
 
 def money(amount: float) -> str:
     """Write an amount as people read it."""
-    if amount >= 1000:
+    if amount >= 100:
         return f"${amount:,.0f}"
     return f"${amount:.2f}"
 

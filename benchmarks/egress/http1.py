@@ -140,8 +140,10 @@ class _Follower:
             self._over(now)
         elif "chunked" in fields.get("transfer-encoding", "").lower():
             self._state = _State.CHUNK_SIZE
-        elif "content-length" in fields:
-            self._state, self._left = _State.BODY, int(fields["content-length"])
+        elif (length := fields.get("content-length")) is not None:
+            if not length.isdecimal():
+                raise NotHttp(f"Content-Length {length[:40]!r} is no number")
+            self._state, self._left = _State.BODY, int(length)
             if self._left == 0:
                 self._over(now)
         elif self._requests:
@@ -250,6 +252,6 @@ class Connection:
 
 def _status(message: Message) -> int:
     parts = message.start_line.split(" ")
-    if not message.start_line.startswith("HTTP/1.") or not parts[1].isdigit():
+    if not message.start_line.startswith("HTTP/1.") or len(parts) < 2 or not parts[1].isdigit():
         raise NotHttp(f"{message.start_line[:40]!r} is no status line")
     return int(parts[1])

@@ -12,7 +12,7 @@ from typing import IO, Any, Final
 
 import orjson
 
-from benchmarks.egress.workload import Kind, Malformed, Reading, Request, classify
+from benchmarks.egress.workload import Malformed, Reading, Request, classify
 
 CHUNK: Final = 1024 * 1024
 MAX_OBJECT: Final = 64 * 1024
@@ -102,7 +102,7 @@ def parse(text: bytes) -> Request | None:
     kind, repository, reference = known
     redirected = status in {301, 302, 303, 307, 308}
     size: int | None = written
-    if kind in {Kind.LOOK_BLOB, Kind.LOOK_MANIFEST, Kind.OTHER}:
+    if not (kind.is_pull or kind.is_push):
         size = 0
     elif redirected:
         size = None

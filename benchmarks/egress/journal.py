@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
+
+from benchmarks.egress.result import Totals
 
 RESULT: Final = "result.json"
 """What a finished replay leaves beside its journal."""
@@ -33,12 +35,16 @@ def fingerprint(traces: Iterable[Path], options: Mapping[str, Any]) -> str:
 
 @dataclass(slots=True)
 class Journal:
-    """The finished segments. `position` is the number of requests that are done, `runs` how often the replay was begun or gone on with."""
+    """The finished segments. Their sums are held here, the segments themselves only in the file.
+
+    `position` is the number of requests that are done, `runs` how often the replay was begun or gone on with.
+    """
 
     path: Path
-    position: int
-    runs: int
-    segments: list[dict[str, Any]]
+    position: int = 0
+    runs: int = 1
+    segments: int = 0
+    totals: Totals = field(default_factory=Totals)
 
     @classmethod
     def open(cls, path: Path, identity: str, *, resume: bool, persistent: bool) -> Journal:
@@ -50,7 +56,7 @@ class Journal:
         """
         if not path.exists():
             path.write_bytes(orjson.dumps({"replay": identity}) + b"\n")
-            return cls(path, 0, 1, [])
+            return cls(path)
         if path.with_name(RESULT).exists():
             raise CannotResume(f"{path.parent} holds a finished replay, whose result is {RESULT}: name an empty folder")
         if not resume:
@@ -58,7 +64,7 @@ class Journal:
                 f"{path.parent} holds an interrupted replay: add --resume to go on, or name an empty folder"
             )
         lines = _whole_lines(path)
-        if not lines or lines[0].get("replay") != identity:
+        if next(lines, {}).get("replay") != identity:
             raise CannotResume(
                 f"{path.parent} holds a replay of another trace, or with other options: name an empty folder"
             )
@@ -66,11 +72,9 @@ class Journal:
             raise CannotResume(
                 "the R2 double keeps nothing when it stops, so this replay cannot be resumed: name an empty folder"
             )
-        segments = [line for line in lines[1:] if "position" in line]
-        runs = 2 + sum("resumed" in line for line in lines)
-        journal = cls(path, segments[-1]["position"] if segments else 0, runs, segments)
-        # A line that was being written when the replay broke off is dropped: its segment is replayed.
-        path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+        journal = cls(path, runs=2)
+        for line in lines:
+            journal._again(line)
         journal.append({"resumed": journal.position})
         return journal
 
@@ -79,13 +83,39 @@ class Journal:
         with self.path.open("ab") as file:
             file.write(orjson.dumps(dict(line)) + b"\n")
 
-    def finished(self, position: int, totals: Mapping[str, Any]) -> None:
+    def finished(self, totals: Totals) -> None:
         """Note a finished segment."""
-        self.position = position
-        line = {"position": position, "totals": totals}
-        self.segments.append(line)
+        line = {"position": self.position + totals.replayed, "totals": totals.as_json()}
+        self._again(line)
         self.append(line)
 
+    def _again(self, line: Mapping[str, Any]) -> None:
+        if "resumed" in line:
+            self.runs += 1
+            return
+        self.position = line["position"]
+        self.segments += 1
+        self.totals.add(line["totals"])
 
-def _whole_lines(path: Path) -> Sequence[dict[str, Any]]:
-    return [orjson.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Give the lines of a journal one by one. One that was being written when the replay broke off is cut off: its segment is replayed.
+
+    Raises:
+        CannotResume: a line is none of a journal's.
+
+    """
+    with path.open("r+b") as file:
+        number = 0
+        while line := file.readline():
+            number += 1
+            if not line.endswith(b"\n"):
+                file.seek(-len(line), 1)
+                file.truncate()
+                return
+            try:
+                yield orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                raise CannotResume(
+                    f"{path}:{number}: {error}; this replay cannot be resumed: name an empty folder"
+                ) from None

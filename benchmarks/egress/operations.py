@@ -65,7 +65,7 @@ def _object_operation(method: str, names: set[str], fields: Mapping[str, str]) -
 
 
 def is_presigned(target: str) -> bool:
-    """Tell a client that follows a redirect from the registry: the client's credential is in the query."""
+    """Tell a request whose credential is in its query from one that has it in a header."""
     return "X-Amz-Signature=" in target
 
 

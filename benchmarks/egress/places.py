@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from benchmarks.egress.price_files import PriceError
+from benchmarks.egress.price_files import PriceError, syntax
 
 FILE: Final = Path(__file__).with_name("places.toml")
 GIB: Final = 1024**3
@@ -17,6 +17,8 @@ GIB: Final = 1024**3
 Billing = Literal["hours", "requests", "flat"]
 _BILLINGS: Final = ("hours", "requests", "flat")
 _SERVICES: Final = ("store", "store_egress", "compute", "compute_egress")
+_KEYS: Final = {"name", "instance", "serves", "note", *_SERVICES}
+_DELIVERIES: Final = ("redirect", "proxy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place to run. `where` is its file:line; `serves` the deliveries it makes sense for."""
+    """A place to run. `where` is its file:line; `serves` the deliveries it makes sense for; `note` what to know before choosing it."""
 
     where: str
     name: str
@@ -48,6 +50,7 @@ class Place:
     compute_egress: Service
     instance: Instance
     serves: tuple[str, ...]
+    note: str = ""
 
 
 def load(path: Path = FILE) -> list[Place]:
@@ -63,11 +66,11 @@ def load(path: Path = FILE) -> list[Place]:
     except OSError as error:
         raise PriceError(f"{path}: {error.strerror}") from None
     except tomllib.TOMLDecodeError as error:
-        raise PriceError(f"{path}: {error}") from None
-    starts = [match.start() for match in re.finditer(r"^\[\[place\]\]", text, re.MULTILINE)]
+        raise PriceError(syntax(path, error)) from None
+    starts = [match.start() for match in re.finditer(r"^[ \t]*\[\[[ \t]*place[ \t]*\]\]", text, re.MULTILINE)]
     tables = document.get("place", [])
-    if not tables:
-        raise PriceError(f"{path}:1: no [[place]]")
+    if not isinstance(tables, list) or not tables or len(tables) != len(starts) or set(document) != {"place"}:
+        raise PriceError(f"{path}:1: a file of places holds [[place]] tables and nothing else")
     return [
         _place(table, f"{path}:{text.count(chr(10), 0, start) + 1}")
         for table, start in zip(tables, starts, strict=True)
@@ -75,20 +78,25 @@ def load(path: Path = FILE) -> list[Place]:
 
 
 def _place(table: Mapping[str, Any], where: str) -> Place:
+    unknown = sorted(set(table) - _KEYS)
+    if unknown:
+        raise PriceError(f"{where}: {unknown[0]!r} is no key of a place; keys are {', '.join(sorted(_KEYS))}")
     try:
         services = {name: Service(table[name]["prices"], table[name]["region"]) for name in _SERVICES}
         instance = table["instance"]
         billing, vcpu, memory = instance["billing"], float(instance["vcpu"]), float(instance["memory_gib"])
-        name, serves = str(table["name"]), tuple(table.get("serves", ("redirect", "proxy")))
+        name, serves, note = str(table["name"]), tuple(table.get("serves", _DELIVERIES)), str(table.get("note", ""))
     except KeyError as error:
         raise PriceError(f"{where}: {error} is missing") from None
     except (TypeError, ValueError) as error:
         raise PriceError(f"{where}: {error}") from None
     if billing not in _BILLINGS:
         raise PriceError(f"{where}: billing {billing!r} is not one of {', '.join(_BILLINGS)}")
+    if not serves or not set(serves) <= set(_DELIVERIES):
+        raise PriceError(f"{where}: serves must name redirect, proxy or both")
     if vcpu <= 0 or memory <= 0:
         raise PriceError(f"{where}: an instance has more than 0 vCPU and memory")
-    return Place(where, name, **services, instance=Instance(billing, vcpu, memory * GIB), serves=serves)
+    return Place(where, name, **services, instance=Instance(billing, vcpu, memory * GIB), serves=serves, note=note)
 
 
 def elsewhere(found: list[Place], regions: Sequence[str]) -> list[Place]:

@@ -6,6 +6,7 @@ repository between two manifests belong to the one it pulled before (or pushes a
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 from collections import OrderedDict
@@ -25,6 +26,8 @@ MAX_FOLLOWED: Final = 50_000
 MAX_PARTS: Final = 127
 MIN_MANIFEST: Final = 400
 COMMIT_EVERY: Final = 20_000
+PORTION: Final = 1000
+"""So many rows or requests are taken at a time; in between the event loop has its turn, so that an interruption is noticed."""
 
 V = TypeVar("V")
 
@@ -43,7 +46,7 @@ _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 def is_replayable(request: Request) -> bool:
     """Tell requests that can be replayed: pulls, looks and pushes of named content under names that registries take."""
-    if request.kind is Kind.OTHER or not _NAME.fullmatch(request.repository) or len(request.repository) > 255:
+    if not request.kind.is_replayed or not _NAME.fullmatch(request.repository) or len(request.repository) > 255:
         return False
     named = request.reference.startswith("sha256:") or not request.kind.is_manifest or _TAG.fullmatch(request.reference)
     return bool(named and request.reference)
@@ -103,24 +106,32 @@ class Plan:
         self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
         self._db.commit()
 
-    def learn(self, requests: Iterable[Request], unknown_bytes: int) -> int:
-        """Read the whole trace; `unknown_bytes` is the size of blobs that no request tells. Gives the number of requests to replay."""
+    async def learn(self, requests: Iterable[Request], unknown_bytes: int, advance: Callable[[int], None]) -> None:
+        """Read the whole trace; `unknown_bytes` is the size of blobs that no request tells. `advance` is told how many requests were read.
+
+        Notes `requests`, how many there are to replay, and `left_out`, how many of those that a replay should send have names that no
+        registry takes.
+        """
         pulled: OrderedDict[tuple[str, str], str] = OrderedDict()
         pushed: OrderedDict[tuple[str, str], list[str]] = OrderedDict()
-        slices, count = Slices(), 0
-        for request in requests:
-            slices.add(request.time, (request.size or 0) if not request.kind.is_push else 0)
-            if not is_replayable(request):
-                continue
-            count += 1
-            self._learn(request, pulled, pushed)
-            if count % COMMIT_EVERY == 0:
+        slices, count, left_out = Slices(), 0, 0
+        for number, request in enumerate(requests, 1):
+            slices.add(request.time, (request.size or 0) if request.kind.is_pull else 0)
+            if is_replayable(request):
+                count += 1
+                self._learn(request, pulled, pushed)
+            else:
+                left_out += request.kind.is_replayed
+            if number % PORTION == 0:
+                advance(PORTION)
+                await asyncio.sleep(0)
+            if number % COMMIT_EVERY == 0:
                 self._db.commit()
         self._db.execute("UPDATE blobs SET size = ? WHERE size <= 0", (unknown_bytes,))
         self.note("span", str(slices.span))
         self.note("error", str(slices.error()))
+        self.note("left_out", str(left_out))
         self.note("requests", str(count))
-        return count
 
     def _learn(
         self,
@@ -140,7 +151,7 @@ class Plan:
             if request.kind is Kind.PULL_MANIFEST:
                 _remember(pulled, who, reference)
             elif request.kind is Kind.PUSH_MANIFEST:
-                for blob in pushed.pop(who, [])[:MAX_PARTS]:
+                for blob in pushed.pop(who, []):
                     self._part(repository, reference, blob)
             return
         self._db.execute(
@@ -151,24 +162,23 @@ class Plan:
         if request.kind is Kind.PULL_BLOB and who in pulled:
             self._part(repository, pulled[who], reference)
         elif request.kind is Kind.PUSH_BLOB:
-            _remember(pushed, who, [*pushed.get(who, []), reference])
+            # A client that pushes blobs and never a manifest is not remembered for ever.
+            _remember(pushed, who, [*pushed.get(who, [])[1 - MAX_PARTS :], reference])
 
     def _part(self, repository: str, manifest: str, blob: str) -> None:
         self._db.execute("INSERT OR IGNORE INTO parts VALUES (?, ?, ?)", (repository, manifest, blob))
 
-    def name_blobs(self, advance: Callable[[int], None]) -> None:
+    async def name_blobs(self, advance: Callable[[int], None]) -> None:
         """Hash the bytes that stand for each blob; `advance` is told how many were hashed."""
         # In portions, as rows must not change under a query that is being read.
-        query = "SELECT reference, size FROM blobs WHERE digest = '' LIMIT 1000"
-        while rows := self._db.execute(query).fetchall():
-            self._name(rows, advance)
+        query = "SELECT reference, size FROM blobs WHERE digest = '' LIMIT ?"
+        while rows := self._db.execute(query, (PORTION,)).fetchall():
+            for reference, size in rows:
+                digest = contents.digest_of(reference, size)
+                self._db.execute("UPDATE blobs SET digest = ? WHERE reference = ?", (digest, reference))
+                advance(size)
+                await asyncio.sleep(0)
             self._db.commit()
-
-    def _name(self, rows: Iterable[tuple[str, int]], advance: Callable[[int], None]) -> None:
-        for reference, size in rows:
-            digest = contents.digest_of(reference, size)
-            self._db.execute("UPDATE blobs SET digest = ? WHERE reference = ?", (digest, reference))
-            advance(size)
 
     def total_bytes(self) -> int:
         """Give the bytes of all distinct blobs."""
@@ -200,11 +210,15 @@ class Plan:
 
     def manifests_before(self) -> Iterator[Manifest]:
         """Give the manifests that are pulled before anybody pushes them. They name only blobs that are there by then."""
-        with closing(self._db.cursor()) as cursor:
-            for repository, reference in cursor.execute(
-                "SELECT repository, reference FROM manifests WHERE NOT missing"
-            ):
+        query = (
+            "SELECT repository, reference FROM manifests WHERE NOT missing AND (repository, reference) > (?, ?)"
+            " ORDER BY repository, reference LIMIT ?"
+        )
+        after = ("", "")
+        while rows := self._db.execute(query, (*after, PORTION)).fetchall():
+            for repository, reference in rows:
                 yield self.manifest(repository, reference)
+            after = rows[-1]
 
     def manifest(self, repository: str, reference: str) -> Manifest:
         """Give one manifest with those of its blobs that are in the repository by now."""

@@ -16,7 +16,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -24,8 +24,10 @@ from typing import Any, Final
 FOLDER: Final = Path(__file__).with_name("prices")
 OLD: Final = timedelta(days=365)
 
-_HEADER: Final = re.compile(r"^\[\[price\]\]", re.MULTILINE)
-_STEP: Final = re.compile(r"^[^#\n]*?\{\s*from\b", re.MULTILINE)
+_HEADER: Final = re.compile(r"^[ \t]*\[\[[ \t]*price[ \t]*\]\]", re.MULTILINE)
+_STEPS: Final = re.compile(r"^[ \t]*steps[ \t]*=", re.MULTILINE)
+_STEP: Final = re.compile(r"#[^\n]*|(?P<step>\{)")
+_TOML_LINE: Final = re.compile(r"\(at line (\d+), column \d+\)")
 _KEYS: Final = {"item", "name", "region", "unit", "size", "round_up", "steps", "operations", "times", "date", "source"}
 
 
@@ -147,7 +149,7 @@ def load(service: str, folder: Path = FOLDER) -> PriceList:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise PriceError(f"{path}: {error}") from None
+        raise PriceError(syntax(path, error)) from None
     lines = _Lines(path, text)
     tables = document.get("price")
     if not isinstance(tables, list) or not tables or set(document) != {"price"}:
@@ -155,6 +157,12 @@ def load(service: str, folder: Path = FOLDER) -> PriceList:
     prices = tuple(_price(table, number, lines) for number, table in enumerate(tables))
     _check_once(prices)
     return PriceList(service, path, prices)
+
+
+def syntax(path: Path, error: tomllib.TOMLDecodeError) -> str:
+    """Tell an error of TOML as other errors are told: file:line first."""
+    found = _TOML_LINE.search(str(error))
+    return f"{path}:{found[1] if found is not None else 1}: {_TOML_LINE.sub('', str(error)).strip()}"
 
 
 class _Lines:
@@ -166,11 +174,18 @@ class _Lines:
         self._starts = [match.start() for match in _HEADER.finditer(text)]
 
     def price(self, number: int) -> str:
-        return self._place(self._starts[number])
+        return self._place(self._start(number))
 
     def step(self, number: int, step: int) -> str:
-        found = [match.end() for match in _STEP.finditer(self._text, self._starts[number])]
-        return self._place(found[step] if step < len(found) else self._starts[number])
+        begin, end = self._start(number), self._start(number + 1)
+        steps = _STEPS.search(self._text, begin, end)
+        braces = _STEP.finditer(self._text, steps.end(), end) if steps is not None else ()
+        found = [match.start() for match in braces if match["step"]]
+        return self._place(found[step] if step < len(found) else begin)
+
+    def _start(self, number: int) -> int:
+        """Give where a price begins; the end of the file after the last."""
+        return self._starts[number] if number < len(self._starts) else len(self._text)
 
     def _place(self, offset: int) -> str:
         line = self._text.count("\n", 0, offset) + 1
@@ -187,11 +202,16 @@ def _price(table: Mapping[str, Any], number: int, lines: _Lines) -> Price:
     except ValueError:
         raise PriceError(f"{place}: item {table['item']!r} is not one of {', '.join(Item)}") from None
     operations = table.get("operations", [])
+    if not isinstance(operations, list) or not all(isinstance(name, str) for name in operations):
+        raise PriceError(f"{place}: operations must be a list of names")
     if (item is Item.OPERATIONS) != bool(operations):
         raise PriceError(f"{place}: `operations` belongs to item 'operations', and only there")
     size = _number(table.get("size"), "size", place)
     if size <= 0:
         raise PriceError(f"{place}: size must be more than 0")
+    times, round_up = table.get("times", 1), table.get("round_up", False)
+    if type(times) is not int or times < 1 or not isinstance(round_up, bool):
+        raise PriceError(f"{place}: times must be a whole number of 1 or more, and round_up true or false")
     return Price(
         place=place,
         item=item,
@@ -199,10 +219,10 @@ def _price(table: Mapping[str, Any], number: int, lines: _Lines) -> Price:
         region=_field(table, "region", str, place),
         unit=_field(table, "unit", str, place),
         size=size,
-        round_up=bool(table.get("round_up", False)),
+        round_up=round_up,
         steps=_steps(_field(table, "steps", list, place), number, lines),
         operations=frozenset(operations),
-        times=int(table.get("times", 1)),
+        times=times,
         date=_field(table, "date", date, place),
         source=_field(table, "source", str, place),
     )
@@ -210,7 +230,8 @@ def _price(table: Mapping[str, Any], number: int, lines: _Lines) -> Price:
 
 def _field(table: Mapping[str, Any], key: str, kind: type[Any], place: str) -> Any:
     value = table.get(key)
-    if not isinstance(value, kind) or not value:
+    # A date with a time is a date too, but cannot be compared with one.
+    if not isinstance(value, kind) or not value or isinstance(value, datetime):
         raise PriceError(f"{place}: {key!r} is missing or of the wrong kind")
     return value
 

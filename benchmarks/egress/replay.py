@@ -48,10 +48,10 @@ class Counts:
         if self.totals is not None:
             self.totals.at_registry.count(exchange)
 
-    def at_store(self, exchange: Exchange) -> None:
-        """Count an exchange with the store."""
+    def at_store(self, exchange: Exchange, *, by_client: bool) -> None:
+        """Count an exchange of a client, or of the registry, with the store."""
         if self.totals is not None:
-            self.totals.at_store.count(exchange)
+            self.totals.at_store.count(exchange, by_client=by_client)
 
 
 class Replay:
@@ -85,31 +85,26 @@ class Replay:
         wanted = islice(filter(is_replayable, requests), journal.position, None)
         self._revision = journal.position
         while segment := self._segment(wanted):
-            position, totals = journal.position, await self._measured(segment, advance)
-            journal.finished(position + totals.replayed, totals.as_json())
+            journal.finished(await self._measured(segment, advance))
 
     def _segment(self, requests: Iterator[Request]) -> list[Request]:
         return list(islice(requests, self._options.segment))
 
     async def _measured(self, segment: list[Request], advance: Callable[[int], None]) -> Totals:
         server, totals = self.server, Totals()
-        await self._quiet()
+        await server.quiet()
         if self._audit is not None:
             await self._audit.added()
         metrics, operations = await totals_of(server.metrics_url), await server.operations()
-        cpu, sent, untold = (
-            server.cpu_seconds(),
-            server.at_registry.sent,
-            server.at_registry.untold + server.at_store.untold,
-        )
+        cpu, sent, untold = server.cpu_seconds(), server.at_registry.sent, server.untold
         self._counts.totals, began = totals, time.perf_counter()
         await self._dispatch(segment, totals, advance)
         totals.seconds = time.perf_counter() - began
-        await self._quiet()
+        await server.quiet()
         self._counts.totals = None
         totals.cpu_seconds = server.cpu_seconds() - cpu
         totals.socket_sent = server.at_registry.sent - sent
-        totals.untold = server.at_registry.untold + server.at_store.untold - untold
+        totals.untold = server.untold - untold
         if self._audit is not None:
             totals.audited = await self._audit.added()
         after, later = await totals_of(server.metrics_url), await server.operations()
@@ -117,10 +112,6 @@ class Replay:
         if operations is not None and later is not None:
             totals.store_says = {name: count - operations.get(name, 0) for name, count in later.items()}
         return totals
-
-    async def _quiet(self) -> None:
-        await self.server.at_registry.quiet()
-        await self.server.at_store.quiet()
 
     async def _dispatch(self, segment: list[Request], totals: Totals, advance: Callable[[int], None]) -> None:
         """Send each request when it is due; the schedule begins anew with each segment, so that taking stock delays nobody."""

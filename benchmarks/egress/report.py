@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from datetime import date
 from io import StringIO
@@ -13,8 +14,9 @@ from rich.table import Table
 
 from benchmarks.egress.chart import draw, money
 from benchmarks.egress.pricing import Bill, Category
+from benchmarks.egress.usage import Usage
 
-WIDTH: Final = 130
+WIDTH: Final = 115
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -46,13 +48,26 @@ def sentence(bills: Sequence[Bill], factor: float, day: date) -> str:
     cheapest = sorted(others.values(), key=lambda bill: bill.total)
     text = (
         f"A month of this workload ({size(usage.egress * factor)} to clients in {count(usage.requests * factor)} requests,"
-        f" {size(usage.storage)} stored) costs {money(best.total)} at {best.place.name} ({usage.name})"
+        f" {size(usage.storage)} stored) costs {money(best.total)} on {best.place.name} ({_how(best)})"
     )
     if cheapest:
-        text += ", and " + ", ".join(
-            f"{money(bill.total)} at {bill.place.name} ({bill.usage.name})" for bill in cheapest
-        )
-    return f"{text}, at prices of {day}."
+        text += ", and " + ", ".join(f"{money(bill.total)} on {bill.place.name} ({_how(bill)})" for bill in cheapest)
+    return f"{text}, at list prices as known on {day}."
+
+
+def _how(bill: Bill) -> str:
+    """Name a registry and how it delivers, in words."""
+    registry = bill.usage.name.partition("-")[0]
+    return f"{registry} with redirects" if bill.usage.delivery == "redirect" else f"{registry} passing the bytes on"
+
+
+def stands_for(usage: Usage, factor: float) -> str:
+    """Say what a month was made of, and how sure that is."""
+    if factor == 1:
+        return "The workload is priced as it is, as one month"
+    times = f"{factor:,.0f}" if factor >= 100 else f"{factor:.4g}"
+    error = f"give or take {usage.error:.0%}" if usage.error < 1 else "with an unknown error"
+    return f"{times} times a workload of {usage.span / 3600:.1f} hours stand for a month, {error}"
 
 
 def error_text(bills: Sequence[Bill], factor: float) -> str:
@@ -61,31 +76,61 @@ def error_text(bills: Sequence[Bill], factor: float) -> str:
         return ""
     usage = bills[0].usage
     if factor == 1:
-        return "The workload is priced as it is, as one month."
-    share = (
-        f"within {usage.error:.0%} (two standard errors of the bytes, from the spread between slices of the workload)"
+        return f"{stands_for(usage, factor)}."
+    how = (
+        "two standard errors of the bytes, from the spread between slices of the workload"
         if usage.error < 1
-        else "by an unknown error, as the workload is too short or too uneven to tell"
+        else "the workload is too short or too uneven to tell"
     )
     return (
-        f"{factor:,.4g} times a workload of {usage.span / 3600:.2f} hours stands for a month, {share};"
-        " weekdays, seasons and growth that it does not hold are in no figure. What is stored is not multiplied."
+        f"{stands_for(usage, factor)} ({how}); weekdays, seasons and growth that it does not hold are in no figure."
+        " What is stored is not multiplied."
     )
 
 
 def text(bills: Sequence[Bill], factor: float, day: date, warnings: Sequence[str]) -> str:
     """Write the report as text."""
-    table = Table(box=box.SIMPLE_HEAD, title=f"US dollars a month, prices of {day}", title_justify="left")
-    for name in ("place", "registry"):
-        table.add_column(name, no_wrap=True)
-    for name in (*(category.value for category in Category), "total", "range"):
-        table.add_column(name, justify="right", no_wrap=True)
+    rows = [["place", "registry", *(category.value for category in Category), "total"]]
+    rows[0] += ["range"] if factor != 1 else []
     for bill in _sorted(bills):
-        costs = (f"{cost:,.2f}" for cost in bill.by_category.values())
-        total_range = f"{bill.low:,.2f} - {bill.high:,.2f}" if factor != 1 else ""
-        table.add_row(bill.place.name, bill.usage.name, *costs, f"{bill.total:,.2f}", total_range)
-    lines = [_printed(table), sentence(bills, factor, day), error_text(bills, factor)]
+        row = [bill.place.name, bill.usage.name, *map(amount, bill.by_category.values()), amount(bill.total)]
+        rows.append(row + ([f"{amount(bill.low)} - {amount(bill.high)}"] if factor != 1 else []))
+    lines = [f"US dollars a month, list prices as known on {day}\n", *_columns(rows), ""]
+    lines += [wrapped(sentence(bills, factor, day)), wrapped(error_text(bills, factor)), *_notes(bills)]
     return "\n".join([*lines, *(f"warning: {warning}" for warning in warnings)]) + "\n"
+
+
+def amount(dollars: float) -> str:
+    """Write an amount in a column: cents where they matter."""
+    return f"{dollars:,.0f}" if dollars >= 1000 else f"{dollars:,.2f}"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Set rows in columns as wide as they need: names to the left, figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+
+
+def wrapped(text: str) -> str:
+    """Break a paragraph into lines of the width of the table."""
+    return "\n".join(textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False))
+
+
+def _notes(bills: Sequence[Bill]) -> list[str]:
+    """Say what to know of the places, each thing once."""
+    by_note: dict[str, list[str]] = {}
+    for bill in bills:
+        names = by_note.setdefault(bill.place.note, [])
+        if bill.place.name not in names:
+            names.append(bill.place.name)
+    return [wrapped(f"note: {' and '.join(names)}: {note}.") for note, names in by_note.items() if note]
 
 
 def lines_text(bills: Sequence[Bill]) -> str:
@@ -127,9 +172,8 @@ def svg(bills: Sequence[Bill], factor: float, day: date) -> str:
     moved = (
         "" if usage is None else f"{size(usage.egress * factor)} to clients, {count(usage.requests * factor)} requests"
     )
-    return draw(
-        _sorted(bills), f"A month of this workload: {moved}", f"US dollars a month, list prices as known on {day}."
-    )
+    note = f"US dollars a month, list prices as known on {day}. {stands_for(bills[0].usage, factor)}." if bills else ""
+    return draw(_sorted(bills), f"A month of this workload: {moved}", note)
 
 
 def _sorted(bills: Sequence[Bill]) -> list[Bill]:
@@ -139,4 +183,6 @@ def _sorted(bills: Sequence[Bill]) -> list[Bill]:
 def _printed(table: Table) -> str:
     output = StringIO()
     Console(file=output, width=WIDTH, no_color=True).print(table)
-    return output.getvalue().rstrip() + "\n"
+    lines = [line.rstrip() for line in output.getvalue().rstrip().splitlines()]
+    # rich begins with a line that has nothing but the upper edge of a box.
+    return "\n".join(line for number, line in enumerate(lines) if line or number != 1) + "\n"

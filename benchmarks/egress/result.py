@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from benchmarks.egress import tallies
+from benchmarks.egress import price_files, tallies
+from benchmarks.egress.price_files import Item
 from benchmarks.egress.tallies import AtRegistry, AtStore, Latencies
 from benchmarks.egress.usage import Delivery, Usage
 from benchmarks.egress.workload import Kind
@@ -159,9 +160,7 @@ class Result:
         ]
         if totals.audited:
             checks += _audit_checks(totals)
-        requests = totals.metrics.get("edgeproxy_requests_total")
-        if requests is not None:
-            checks.append(Check("requests", sum(registry.requests.values()), requests, "registry socket / metrics"))
+        checks += _metric_checks(totals, operations_are_seen=self.store != "file")
         if totals.store_says:
             own = sum(totals.store_says.values())
             checks.append(
@@ -180,20 +179,24 @@ class Result:
             "bytes_out_of_registry": totals.at_registry.sent,
             "bytes_out_of_store_to_clients": totals.at_store.sent_to_clients + totals.unfetched_bytes,
             "store_operations": dict(self.usage().operations),
+            "store_operations_by_class": _by_class(self.usage().operations),
             "storage_bytes": self.storage,
+            "behind_schedule_seconds": round(totals.behind_seconds, 3),
+            "cpu_seconds": round(totals.cpu_seconds, 2),
             "cpu_seconds_per_1000_requests": round(1000 * totals.cpu_seconds / max(1, totals.replayed), 3),
             "latency_ms": {
                 kind: {f"p{part}": round(found.percentile(part / 100) * 1000, 2) for part in (50, 95, 99)}
                 for kind, found in sorted(totals.latencies.items())
             },
             "cache_hits": self.cache_hits(),
+            "cache_hits_as_the_registry_counts": own_cache_hits(totals.metrics),
         }
         values["checks"] = [asdict(check) | {"holds": check.holds} for check in self.checks()]
         return values
 
     def cache_hits(self) -> dict[str, float]:
         """Give the parts of requests for which edgeproxy read nothing of that sort from the store (its peer's layout does not tell)."""
-        if not self.target.startswith("edgeproxy"):
+        if not self.target.startswith("edgeproxy") or self.store == "file":
             return {}
         requests, reads = self.totals.at_registry.requests, self.totals.at_store.registry_reads
         manifests = requests[Kind.PULL_MANIFEST] + requests[Kind.LOOK_MANIFEST]
@@ -202,9 +205,15 @@ class Result:
         return {part: round(max(0.0, 1 - reads[part] / count), 4) for part, count in asked.items() if count}
 
 
+def _by_class(operations: Mapping[str, int]) -> dict[str, int]:
+    """Add up operations by the classes under which R2 bills them."""
+    classes = [price for price in price_files.load("r2").prices if price.item is Item.OPERATIONS]
+    return {price.name: sum(operations.get(name, 0) for name in price.operations) for price in classes}
+
+
 def _replayed(registry: AtRegistry) -> int:
     """Count what stands for one request of the trace each: the POST that opens an upload stands for none."""
-    return sum(count for kind, count in registry.requests.items() if kind != Kind.OTHER)
+    return sum(count for kind, count in registry.requests.items() if Kind(kind).is_replayed)
 
 
 def _audit_checks(totals: Totals) -> list[Check]:
@@ -218,6 +227,34 @@ def _audit_checks(totals: Totals) -> list[Check]:
         ("pushed manifests", registry.requests[Kind.PUSH_MANIFEST], "pushed_manifests"),
     )
     return [Check(name, counted, audited.get(key, 0), "registry socket / audit") for name, counted, key in pairs]
+
+
+def _metric_checks(totals: Totals, *, operations_are_seen: bool) -> list[Check]:
+    """Compare with those of the registry's counters that it has."""
+    registry, store = totals.at_registry, totals.at_store
+    delegated = totals.asked_of_store + totals.unfetched_bytes
+    pairs: tuple[tuple[str, int, str], ...] = (
+        ("requests", sum(registry.requests.values()), "edgeproxy_requests_total"),
+        ("redirects", registry.redirects, "edgeproxy_redirects_total"),
+        ("bytes that redirects led to", delegated, "edgeproxy_delegated_bytes_total"),
+        ("bytes of blobs passed on", registry.content[Kind.PULL_BLOB], "edgeproxy_proxied_bytes_total"),
+        ("bytes of bodies received", registry.received_content, "edgeproxy_received_bytes_total"),
+    )
+    if operations_are_seen:
+        pairs += (("store calls of the registry", store.registry_calls, "edgeproxy_store_calls_total"),)
+    return [
+        Check(name, counted, totals.metrics[metric], f"sockets / {metric}")
+        for name, counted, metric in pairs
+        if metric in totals.metrics
+    ]
+
+
+def own_cache_hits(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Give the parts of look-ups that each cache answered, as the registry itself counts."""
+    hits, misses = "edgeproxy_cache_hits_total", "edgeproxy_cache_misses_total"
+    caches = {name[len(hits) + 1 : -1] for name in metrics if name.startswith(f"{hits}{{")}
+    asked = {cache: metrics[f"{hits}{{{cache}}}"] + metrics.get(f"{misses}{{{cache}}}", 0.0) for cache in caches}
+    return {cache: round(metrics[f"{hits}{{{cache}}}"] / asked[cache], 4) for cache in sorted(caches) if asked[cache]}
 
 
 def load(path: Path) -> Result:
@@ -234,5 +271,5 @@ def load(path: Path) -> Result:
         return Result(**{name: values[name] for name in Result.__slots__ if name != "totals"}, totals=totals)
     except OSError as error:
         raise ResultError(f"{path}: {error.strerror}") from None
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ResultError(f"{path}: this is no result of a replay: {error}") from None

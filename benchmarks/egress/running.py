@@ -4,42 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.egress.journal import RESULT, Journal, fingerprint
 from benchmarks.egress.plan import Plan
+from benchmarks.egress.progress import Begin, progress
 from benchmarks.egress.replay import Counts, Options, Replay, opened
-from benchmarks.egress.result import Result, Totals
+from benchmarks.egress.result import Result
 from benchmarks.egress.targets import Running, StoreServer, Target, running
-from benchmarks.egress.workload import Reading
+from benchmarks.egress.workload import Reading, Refused
 from benchmarks.egress.workloads import Format, read
 
-Advance = Callable[[int], None]
 UNKNOWN_BLOB_BYTES = 1024**2
-_Open = Callable[[str, float], Advance]
-
-
-@contextmanager
-def progress() -> Iterator[_Open]:
-    """Show bars on a terminal, and nothing elsewhere."""
-    console = Console(file=sys.stderr)
-    columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bars:
-
-        def begin(what: str, total: float) -> Advance:
-            task = bars.add_task(what, total=total)
-            return lambda amount: bars.advance(task, amount)
-
-        yield begin
 
 
 async def replay(
@@ -64,16 +46,17 @@ async def replay(
     """
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     chosen = asdict(options) | {"target": target, "store": store, "format": form}
-    persistent = store is StoreServer.VERSITYGW
+    persistent = store is not StoreServer.DOUBLE
     journal = Journal.open(folder / "journal.jsonl", fingerprint(traces, chosen), resume=resume, persistent=persistent)
     with closing(Plan(folder / "plan.sqlite")) as plan, progress() as bars:
         if plan.fact("requests") is None:
             reading = Reading(strict=strict)
-            plan.learn(read(traces, reading, form), UNKNOWN_BLOB_BYTES)
+            await plan.learn(read(traces, reading, form), UNKNOWN_BLOB_BYTES, bars("reading", None))
             for line in reading.told():
                 say(line)
-        advance = bars("hashing", plan.total_bytes())
-        plan.name_blobs(advance)
+        _tell_what_is_replayed(plan, traces, say)
+        hashed = bars("hashing MB", plan.total_bytes() / 1e6)
+        await plan.name_blobs(lambda size: hashed(size / 1e6))
         counts = Counts()
         async with running(target, store, folder, counts.at_registry, counts.at_store) as server:
             async with opened(plan, server, counts, options) as one:
@@ -86,8 +69,16 @@ async def replay(
     return result
 
 
+def _tell_what_is_replayed(plan: Plan, traces: Sequence[Path], say: Callable[[str], None]) -> None:
+    left_out = int(plan.fact("left_out") or 0)
+    if left_out:
+        say(f"{left_out} requests have names that no registry takes, and are left out")
+    if plan.fact("requests") == "0":
+        raise Refused(f"{traces[0]}: no request to replay in it")
+
+
 async def _replayed(
-    one: Replay, plan: Plan, journal: Journal, traces: Sequence[Path], form: Format | None, bars: _Open
+    one: Replay, plan: Plan, journal: Journal, traces: Sequence[Path], form: Format | None, bars: Begin
 ) -> None:
     if plan.fact("filled") is None:
         filled = bars("filling", sum(plan.counts()))
@@ -101,9 +92,6 @@ async def _replayed(
 async def _result(
     target: Target, store: StoreServer, traces: Sequence[Path], plan: Plan, journal: Journal, server: Running
 ) -> Result:
-    totals = Totals()
-    for segment in journal.segments:
-        totals.add(segment["totals"])
     return Result(
         target=target,
         delivery=target.delivery,
@@ -115,7 +103,7 @@ async def _result(
         error=float(plan.fact("error") or 1),
         storage=await server.stored(),
         peak_bytes=server.peak_bytes(),
-        segments=len(journal.segments),
+        segments=journal.segments,
         resumed=journal.runs - 1,
-        totals=totals,
+        totals=journal.totals,
     )

@@ -27,6 +27,26 @@ CLIENT_CACHE: Final = 2_000
 """Layers that one client remembers."""
 
 
+ABOUT: Final = {
+    "seed": "the same seed gives the same trace",
+    "profile": "sizes of layers: as in a company's registry (ibm), or as on Docker Hub (hub)",
+    "repositories": "number of repositories",
+    "tags": "tags in each repository",
+    "layers": "median number of layers of an image",
+    "bases": "base images that others share layers with",
+    "shared": "part of the images that stand on one of the bases",
+    "zipf": "exponent of the popularity of tags; 0: all alike",
+    "clients": "number of clients",
+    "warm": "part of the pulls by a client that keeps its layers",
+    "events": "pulls, looks and pushes in all",
+    "looks": "part of the events that only ask whether a tag has moved",
+    "pushes": "part of the events that push a new image under a tag",
+    "hours": "about how long it lasts",
+    "shrink": "sizes of layers are divided by this",
+    "begin": "when it begins, in seconds since 1970",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Parameters:
     """What the workload is like. README.md, "The synthetic workload", tells where the defaults come from.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from benchmarks.egress.http1 import Exchange
-from benchmarks.egress.operations import FAILED_UNBILLED, is_presigned, operation_of, part_of
+from benchmarks.egress.operations import FAILED_UNBILLED, operation_of, part_of
 from benchmarks.egress.workload import Kind, classify
 
 BILLED_SECONDS: Final = 0.1
@@ -45,6 +45,7 @@ class AtRegistry:
     statuses: Counter[str] = field(default_factory=Counter)
     redirects: int = 0
     received: int = 0
+    received_content: int = 0
     sent: int = 0
     content: Counter[str] = field(default_factory=Counter)
     request_seconds: float = 0.0
@@ -56,17 +57,18 @@ class AtRegistry:
         self.requests[kind.value] += 1
         self.statuses[str(exchange.status)] += 1
         self.received += exchange.received
+        self.received_content += exchange.received_body
         self.sent += exchange.sent
         self.request_seconds += math.ceil(exchange.seconds / BILLED_SECONDS) * BILLED_SECONDS
         if 300 <= exchange.status < 400 and exchange.status != 304:
             self.redirects += 1
-        elif kind in {Kind.PULL_BLOB, Kind.PULL_MANIFEST}:
+        elif kind.is_pull:
             self.content[kind.value] += exchange.sent_body
 
 
 @dataclass(slots=True)
 class AtStore:
-    """What passed at the store: between it and clients (presigned), and between it and the registry."""
+    """What passed at the store: between it and clients, and between it and the registry."""
 
     operations: Counter[str] = field(default_factory=Counter)
     unbilled: Counter[str] = field(default_factory=Counter)
@@ -78,12 +80,12 @@ class AtStore:
     sent_to_registry: int = 0
     received_from_registry: int = 0
 
-    def count(self, exchange: Exchange) -> None:
-        """Count one exchange."""
+    def count(self, exchange: Exchange, *, by_client: bool) -> None:
+        """Count one exchange of a client, or of the registry."""
         operation, key = operation_of(exchange.method, exchange.target, exchange.fields)
         billed = exchange.status not in FAILED_UNBILLED and exchange.status < 500
         (self.operations if billed else self.unbilled)[operation] += 1
-        if is_presigned(exchange.target):
+        if by_client:
             self.client_requests += 1
             self.sent_to_clients += exchange.sent
             if exchange.status < 300:

@@ -11,13 +11,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
 
+from benchmarks.egress import processes
 from benchmarks.egress.counting import CountingProxy, counting
 from benchmarks.egress.http1 import Exchange
+from benchmarks.egress.operations import is_presigned
 from benchmarks.egress.usage import Delivery
 from tests.programs import PATH, bound_to_us, clean_environment
 from tests.running import ACCESS_KEY, BUCKET, SECRET_KEY, Bucket, answering, end, free_ports, registry, s3_bucket
@@ -34,6 +37,8 @@ storage:
   delete: {{enabled: true}}
 http: {{addr: "127.0.0.1:{port}", secret: of-the-egress-harness}}
 """
+
+_FILES_ARE_OURS: Final = "distribution is compared over an S3 server, as its own directory has no redirects"
 
 
 class CannotRun(RuntimeError):
@@ -60,24 +65,42 @@ class Target(StrEnum):
 
 
 class StoreServer(StrEnum):
-    """The S3 server below. The double counts for itself but forgets all when it stops, and does not take distribution's listings."""
+    """What lies below. The double counts for itself but forgets all when it stops, and does not take distribution's listings.
+
+    A directory is edgeproxy's own store: its process serves clients on a port of its own, and no socket shows what the registry does there.
+    """
 
     VERSITYGW = "versitygw"
     DOUBLE = "r2-double"
+    FILE = "file"
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A registry with its store, both behind counting proxies. Where there is no audit, metrics or control, it is None or empty."""
+    """A registry with its store, both behind counting proxies. Where there is no audit, metrics or control, it is None or empty.
+
+    edgeproxy is given another address of the store than its clients are, so that each has a proxy of its own. distribution has one
+    address for both: its redirects are told from its own calls by where the credential is.
+    """
 
     pid: int
     url: str
     at_registry: CountingProxy
-    at_store: CountingProxy
+    at_store: tuple[CountingProxy, ...]
     data: Path | None
     audit: Path | None
     metrics_url: str | None
     control: str
+
+    @property
+    def untold(self) -> int:
+        """Count the connections that could not be followed."""
+        return sum(proxy.untold for proxy in (self.at_registry, *self.at_store))
+
+    async def quiet(self) -> None:
+        """Wait until every request is answered, by registry and store."""
+        for proxy in (self.at_registry, *self.at_store):
+            await proxy.quiet()
 
     async def stored(self) -> int:
         """Count the bytes of all objects in the bucket."""
@@ -95,15 +118,11 @@ class Running:
 
     def cpu_seconds(self) -> float:
         """Give the CPU time of the registry, workers included, so far."""
-        ticks = 0
-        for pid in _family(self.pid):
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return processes.cpu_seconds(self.pid)
 
     def peak_bytes(self) -> int:
         """Give the peak of the registry's resident memory, workers included."""
-        return sum(_peak(pid) for pid in _family(self.pid))
+        return processes.peak_bytes(self.pid)
 
     async def _controlled(self, what: str) -> Any:
         async with aiohttp.ClientSession() as session, session.get(f"{self.control}/{what}") as answer:
@@ -113,9 +132,23 @@ class Running:
 Count = Callable[[Exchange], None]
 
 
+class CountAtStore(Protocol):
+    """Counts an exchange with the store."""
+
+    def __call__(self, exchange: Exchange, *, by_client: bool) -> None:
+        """Count one of a client, or of the registry."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Proxies:
+    registry: CountingProxy
+    store: CountingProxy
+    store_of_clients: CountingProxy
+
+
 @asynccontextmanager
 async def running(
-    target: Target, store: StoreServer, folder: Path, at_registry: Count, at_store: Count
+    target: Target, store: StoreServer, folder: Path, at_registry: Count, at_store: CountAtStore
 ) -> AsyncIterator[Running]:
     """Run a registry over a store whose data lie in `folder`, and are found again there.
 
@@ -123,39 +156,45 @@ async def running(
         CannotRun: a program is missing or does not start.
 
     """
-    if store is StoreServer.DOUBLE and not target.is_edgeproxy:
-        raise CannotRun("the R2 double does not take distribution's listings: use --store versitygw")
+    if store is not StoreServer.VERSITYGW and not target.is_edgeproxy:
+        why = "the R2 double does not take distribution's listings" if store is StoreServer.DOUBLE else _FILES_ARE_OURS
+        raise CannotRun(f"{why}: use --store versitygw")
     async with AsyncExitStack() as stack:
         try:
             bucket, control = await stack.enter_async_context(_store(store, folder))
-            store_proxy = await stack.enter_async_context(counting(bucket.port, at_store))
-            registry_proxy = await stack.enter_async_context(counting(0, at_registry))
+
+            def by_registry(exchange: Exchange) -> None:
+                at_store(exchange, by_client=not target.is_edgeproxy and is_presigned(exchange.target))
+
+            proxies = _Proxies(
+                await stack.enter_async_context(counting(0, at_registry)),
+                await stack.enter_async_context(counting(bucket.port, by_registry)),
+                await stack.enter_async_context(counting(bucket.port, partial(at_store, by_client=True))),
+            )
             start = _edgeproxy if target.is_edgeproxy else _distribution
-            running_one = await stack.enter_async_context(start(target, bucket, folder, registry_proxy, store_proxy))
+            running_one = await stack.enter_async_context(start(target, bucket, folder, proxies))
         except AssertionError as error:  # from `answering`: the program ended, with its log
             raise CannotRun(str(error)) from None
-        yield replace(running_one, control=control, data=bucket.folder if store is StoreServer.VERSITYGW else None)
+        yield replace(running_one, control=control, data=None if store is StoreServer.DOUBLE else bucket.folder)
 
 
 @asynccontextmanager
-async def _edgeproxy(
-    target: Target, bucket: Bucket, folder: Path, registry_proxy: CountingProxy, store_proxy: CountingProxy
-) -> AsyncIterator[Running]:
+async def _edgeproxy(target: Target, bucket: Bucket, folder: Path, proxies: _Proxies) -> AsyncIterator[Running]:
     settings = {
-        "public_url": f"http://127.0.0.1:{registry_proxy.port}",
-        "store_public_endpoint": f"http://localhost:{store_proxy.port}",
+        "public_url": f"http://127.0.0.1:{proxies.registry.port}",
+        "store_public_endpoint": f"http://localhost:{proxies.store_of_clients.port}",
         "deliver": target.delivery,
     }
-    behind = replace(bucket, location=bucket.location.replace(f":{bucket.port}", f":{store_proxy.port}"))
-    server = registry(behind, folder, **settings)
-    registry_proxy.target = server.port
+    behind = replace(bucket, location=bucket.location.replace(f":{bucket.port}", f":{proxies.store.port}"))
+    server = registry(behind if bucket.port else bucket, folder, **settings)
+    proxies.registry.target, proxies.store_of_clients.target = server.port, server.store_port
     await server.start()
     try:
         yield Running(
             server.pid,
-            f"http://127.0.0.1:{registry_proxy.port}",
-            registry_proxy,
-            store_proxy,
+            f"http://127.0.0.1:{proxies.registry.port}",
+            proxies.registry,
+            (proxies.store, proxies.store_of_clients),
             None,
             folder / "audit.log",
             f"{server.operations_url}/metrics",
@@ -166,32 +205,33 @@ async def _edgeproxy(
 
 
 @asynccontextmanager
-async def _distribution(
-    target: Target, _: Bucket, folder: Path, registry_proxy: CountingProxy, store_proxy: CountingProxy
-) -> AsyncIterator[Running]:
+async def _distribution(target: Target, _: Bucket, folder: Path, proxies: _Proxies) -> AsyncIterator[Running]:
     binary = _program("registry", "go install github.com/distribution/distribution/v3/cmd/registry@latest")
     (port,) = free_ports(1)
     configuration, log = folder / "distribution.yml", folder / "distribution.log"
     text = _DISTRIBUTION.format(
         access=ACCESS_KEY,
         secret=SECRET_KEY,
-        endpoint=f"http://localhost:{store_proxy.port}",
+        endpoint=f"http://localhost:{proxies.store.port}",
         bucket=BUCKET,
         disable=str(target.delivery == "proxy").lower(),
         port=port,
     )
     await asyncio.to_thread(configuration.write_text, text)
     environment = clean_environment(folder, {"OTEL_TRACES_EXPORTER": "none", "GOMAXPROCS": str(os.cpu_count() or 1)})
-    registry_proxy.target = port
+    proxies.registry.target = port
     async with _process([binary, "serve", str(configuration)], environment, log) as process:
         await answering(f"http://127.0.0.1:{port}/v2/", process, log)
-        url = f"http://127.0.0.1:{registry_proxy.port}"
-        yield Running(process.pid, url, registry_proxy, store_proxy, None, None, None, "")
+        url = f"http://127.0.0.1:{proxies.registry.port}"
+        yield Running(process.pid, url, proxies.registry, (proxies.store,), None, None, None, "")
 
 
 @asynccontextmanager
 async def _store(kind: StoreServer, folder: Path) -> AsyncIterator[tuple[Bucket, str]]:
     log = folder / f"{kind}.log"
+    if kind is StoreServer.FILE:
+        yield Bucket("filesystem", f"file://{(folder / 'store').resolve()}", 0, folder / "store"), ""
+        return
     if kind is StoreServer.DOUBLE:
         # The limit of one write a second a key would slow the filling down, which is no part of what is counted.
         command = [sys.executable, "-m", "tests.r2", "--bucket", BUCKET, "--no-write-limit"]
@@ -245,16 +285,6 @@ def _program(name: str, how: str) -> str:
     if found is None:
         raise CannotRun(f"{name} is not on PATH nor in EDGEPROXY_TEST_PROGRAMS: {how}")
     return found
-
-
-def _family(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    return [pid, *(descendant for child in children for descendant in _family(int(child)))]
-
-
-def _peak(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
 
 
 def _tree_bytes(folder: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import orjson
 _LOOKS: Final = 200
 _LOOK_SECONDS: Final = 0.02
 _STILL: Final = 5
+_CACHE: Final = re.compile(r'\bcache="([^"]+)"')
 
 
 class Audit:
@@ -58,15 +60,22 @@ def _counted(event: dict[str, object]) -> Iterator[tuple[str, int]]:
 
 
 async def totals_of(url: str | None) -> dict[str, float]:
-    """Read the counters of a metrics page: the sum over labels of each name that ends with `_total`."""
-    sums: dict[str, float] = {}
+    """Read the counters of a metrics page, if there is one."""
     if url is None:
-        return sums
+        return {}
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        text = await answer.text()
-    for line in text.splitlines():
-        name, _, value = line.rpartition(" ")
-        name = name.partition("{")[0]
-        if name.endswith("_total") and not line.startswith("#"):
-            sums[name] = sums.get(name, 0.0) + float(value)
+        return counters(await answer.text())
+
+
+def counters(page: str) -> dict[str, float]:
+    """Sum up over labels each name that ends with `_total`. Those of caches are also told apart by cache, as `name{cache}`."""
+    sums: dict[str, float] = {}
+    for line in page.splitlines():
+        sample, _, value = line.rpartition(" ")
+        name = sample.partition("{")[0]
+        if not name.endswith("_total") or line.startswith("#"):
+            continue
+        cache = _CACHE.search(sample)
+        for key in (name, f"{name}{{{cache[1]}}}") if cache is not None else (name,):
+            sums[key] = sums.get(key, 0.0) + float(value)
     return sums

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 SHOWN_PLACES: Final = 5
 """How many malformed lines are shown; the rest is only counted."""
@@ -16,7 +16,11 @@ _PATH: Final = re.compile(r"/?v2/(?P<repository>.+)/(?P<what>blobs|manifests)/(?
 
 
 class Kind(StrEnum):
-    """What a request does, as far as its price goes. A look is a HEAD, or a GET that was answered with 304."""
+    """What a request does, as far as its price goes.
+
+    A look is a HEAD, or a GET that was answered with 304. An upload in parts is a PATCH before the PUT that ends it. A miss asks for
+    what is not there, as clients do before they push.
+    """
 
     PULL_MANIFEST = "pull manifest"
     PULL_BLOB = "pull blob"
@@ -24,7 +28,20 @@ class Kind(StrEnum):
     LOOK_BLOB = "look at blob"
     PUSH_MANIFEST = "push manifest"
     PUSH_BLOB = "push blob"
+    UPLOAD = "upload in parts"
+    MISS_MANIFEST = "miss manifest"
+    MISS_BLOB = "miss blob"
     OTHER = "other"
+
+    @property
+    def is_replayed(self) -> bool:
+        """Tell what a replay sends again: pulls, looks and pushes. The rest stands for no content of its own."""
+        return self in _REPLAYED
+
+    @property
+    def is_pull(self) -> bool:
+        """Tell what brings content."""
+        return self in {Kind.PULL_MANIFEST, Kind.PULL_BLOB}
 
     @property
     def is_manifest(self) -> bool:
@@ -35,6 +52,15 @@ class Kind(StrEnum):
     def is_push(self) -> bool:
         """Tell pushes from pulls and looks."""
         return self in {Kind.PUSH_MANIFEST, Kind.PUSH_BLOB}
+
+
+_REPLAYED: Final = {
+    Kind.PULL_MANIFEST, Kind.PULL_BLOB, Kind.LOOK_MANIFEST, Kind.LOOK_BLOB, Kind.PUSH_MANIFEST, Kind.PUSH_BLOB,
+}  # fmt: skip
+_KINDS: Final = {
+    "manifests": (Kind.PULL_MANIFEST, Kind.LOOK_MANIFEST, Kind.PUSH_MANIFEST, Kind.MISS_MANIFEST),
+    "blobs": (Kind.PULL_BLOB, Kind.LOOK_BLOB, Kind.PUSH_BLOB, Kind.MISS_BLOB),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +120,27 @@ class Reading:
 
 
 def classify(method: str, target: str, status: int) -> tuple[Kind, str, str] | None:
-    """Tell the kind of a request, its repository and reference, from its line; None for what failed and for other services.
+    """Tell the kind of a request, its repository and reference, from its line; None for other services.
 
-    The PUT that ends an upload is the push of a blob; the POST and PATCH before it carry no price of their own.
+    The PUT that ends an upload is the push of a blob; the POST that opens it carries no price of its own.
     """
     path, _, query = target.partition("?")
-    failed = status >= 400
     match = _PATH.fullmatch(path)
-    if match is None or failed:
+    if match is None or (status >= 400 and status != 404):
         return (Kind.OTHER, "", "") if path.lstrip("/").startswith(("v2", "token")) else None
-    repository, rest = match["repository"], match["rest"]
-    if match["what"] == "manifests":
-        kinds = {"GET": Kind.PULL_MANIFEST, "HEAD": Kind.LOOK_MANIFEST, "PUT": Kind.PUSH_MANIFEST}
-    else:
-        kinds = {"GET": Kind.PULL_BLOB, "HEAD": Kind.LOOK_BLOB, "PUT": Kind.PUSH_BLOB}
-    kind = kinds.get(method, Kind.OTHER)
-    if status == 304:
-        kind = Kind.LOOK_MANIFEST if match["what"] == "manifests" else Kind.LOOK_BLOB
-    is_upload = rest.startswith("uploads/")
-    if is_upload and kind is not Kind.PUSH_BLOB:
+    repository, rest = match["repository"], unquote(match["rest"])
+    if rest.startswith("uploads/"):
+        return _upload(method, status, repository, rest.removeprefix("uploads/").strip("/"), query)
+    pull, look, push, miss = _KINDS[match["what"]]
+    if status == 404:
+        return (miss if method in {"GET", "HEAD"} else Kind.OTHER), repository, rest
+    kind = look if status == 304 else {"GET": pull, "HEAD": look, "PUT": push}.get(method, Kind.OTHER)
+    return kind, repository, rest
+
+
+def _upload(method: str, status: int, repository: str, session: str, query: str) -> tuple[Kind, str, str]:
+    if status == 404 or method not in {"PUT", "PATCH"}:
         return Kind.OTHER, repository, ""
-    reference = parse_qs(query).get("digest", [rest.removeprefix("uploads/").strip("/")])[0] if is_upload else rest
-    return kind, repository, reference
+    if method == "PATCH":
+        return Kind.UPLOAD, repository, ""
+    return Kind.PUSH_BLOB, repository, parse_qs(query).get("digest", [session])[0]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Final, cast
+
+import orjson
 
 from benchmarks.egress import ibm, logs
 from benchmarks.egress.workload import Reading, Refused, Request
@@ -34,21 +37,22 @@ def read(paths: Iterable[Path], reading: Reading, chosen: Format | None = None) 
     for path in paths:
         try:
             with closing(_open(path)) as stream:
-                form = chosen or detect(stream, path)
-                yield from _requests(form, stream, reading, path.name)
-        except (OSError, EOFError) as error:
+                head = stream.read(PEEK)
+                stream.seek(0)
+                packed = head.lstrip().startswith(b'{"log":')
+                form = chosen or detect(_unpacked(head) if packed else head, path)
+                yield from _requests(form, stream, reading, path.name, packed=packed)
+        except (OSError, EOFError, zlib.error) as error:
             raise Refused(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def detect(stream: IO[bytes], path: Path) -> Format:
-    """Tell the format by the first lines, and go back to the beginning.
+def detect(head: bytes, path: Path) -> Format:
+    """Tell the format by the first bytes.
 
     Raises:
         Refused: none is known that looks so.
 
     """
-    head = stream.read(PEEK)
-    stream.seek(0)
     text = head.lstrip()
     if text.startswith(b"["):
         return Format.IBM
@@ -57,7 +61,8 @@ def detect(stream: IO[bytes], path: Path) -> Format:
         if b'"http.request.uri"' in first and b'"timestamp"' in first:
             return Format.IBM
         return Format.AUDIT if b'"event"' in text.partition(b"\n")[0] else Format.DISTRIBUTION
-    if text.startswith(b"time="):
+    # Not only at the beginning: journals and container runtimes put something before it.
+    if b"time=" in text and b" level=" in text:
         return Format.DISTRIBUTION
     if b'] "' in text:
         return Format.COMBINED
@@ -71,13 +76,21 @@ def _open(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def _requests(form: Format, stream: IO[bytes], reading: Reading, name: str) -> Iterator[Request]:
-    match form:
-        case Format.IBM:
-            return ibm.requests(stream, reading, name)
-        case Format.DISTRIBUTION:
-            return logs.requests(stream, reading, name, logs.parse_distribution)
-        case Format.COMBINED:
-            return logs.requests(stream, reading, name, logs.parse_combined)
-        case Format.AUDIT:
-            return logs.requests(stream, reading, name, logs.parse_audit)
+def _unpacked(head: bytes) -> bytes:
+    """Give what docker's json-file log driver packed; the last line is cut off and left out."""
+    texts: list[str] = []
+    for line in head.splitlines()[:-1] or [head]:
+        with suppress(orjson.JSONDecodeError, KeyError, TypeError):
+            texts.append(orjson.loads(line)["log"])
+    return "".join(texts).encode()
+
+
+def _requests(form: Format, stream: IO[bytes], reading: Reading, name: str, *, packed: bool) -> Iterator[Request]:
+    if form is Format.IBM:
+        return ibm.requests(stream, reading, name)
+    parsers: Mapping[Format, Callable[[str], Request | None]] = {
+        Format.DISTRIBUTION: logs.Distribution(),
+        Format.COMBINED: logs.parse_combined,
+        Format.AUDIT: logs.parse_audit,
+    }
+    return logs.requests(stream, reading, name, logs.unpacked(parsers[form]) if packed else parsers[form])

@@ -8,10 +8,12 @@ from typing import Final
 
 import aiohttp
 
-from edgeproxy.access.issuers import FetchFailed
+from edgeproxy.access.issuers import FetchFailed, ServerCertificateExpired
 
 FETCH_SECONDS: Final = 5.0
 MAX_DOCUMENT_BYTES: Final = 1024 * 1024
+_EXPIRED: Final = 10
+"""X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL."""
 
 
 async def fetch(url: str, ca: bytes | None) -> bytes:
@@ -33,6 +35,8 @@ async def fetch(url: str, ca: bytes | None) -> bytes:
     except TimeoutError:
         raise FetchFailed(f"no answer within {FETCH_SECONDS:.0f} s") from None
     except aiohttp.ClientError as error:
+        if _has_expired(error):
+            raise ServerCertificateExpired(url) from None
         raise FetchFailed(_reason(error)) from None
     except ValueError:
         raise FetchFailed("the URL cannot be asked for") from None
@@ -62,9 +66,16 @@ async def _fetched(url: str, tls: ssl.SSLContext | bool) -> bytes:
         return bytes(content)
 
 
+def _has_expired(error: aiohttp.ClientError) -> bool:
+    refused = getattr(error, "certificate_error", None)
+    return isinstance(refused, ssl.SSLCertVerificationError) and refused.verify_code == _EXPIRED
+
+
 def _reason(error: aiohttp.ClientError) -> str:
     """Say what went wrong; the text of the library's errors may hold the URL."""
     cause = error.os_error if isinstance(error, aiohttp.ClientOSError) and hasattr(error, "os_error") else error
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         cause = error.certificate_error
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"the certificate of the issuer's server is refused: {cause.verify_message}"
     return f"{type(error).__name__}: {getattr(cause, 'strerror', None) or type(cause).__name__}"

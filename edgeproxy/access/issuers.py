@@ -45,6 +45,14 @@ class FetchFailed(Exception):
     """A document of an issuer cannot be had; the text says why, without the URL."""
 
 
+class ServerCertificateExpired(FetchFailed):
+    """The certificate that the issuer's server shows has ended. `url` is for finding out when."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("the certificate of the issuer's server has expired")
+        self.url = url
+
+
 @dataclass(frozen=True, slots=True)
 class IssuerKey:
     """One key of an issuer, and the algorithms it may verify."""
@@ -111,6 +119,10 @@ class IssuerKeys:
     def problems(self) -> dict[str, str]:
         """Tell, by name, which issuers' keys could not be read when that was last tried, and why."""
         return {name: known.problem for name, known in self._issuers.items() if known.problem}
+
+    def read_times(self) -> dict[str, float]:
+        """Tell, by name, when issuers' keys were last read, in seconds since the epoch; those that stand in the policy are never read."""
+        return {name: known.loaded for name, known in self._issuers.items() if abs(known.loaded) != inf}
 
     async def close(self) -> None:
         """End what is under way."""

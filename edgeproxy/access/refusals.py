@@ -43,7 +43,8 @@ class TokenRefused(Exception):
     """A credential that is not believed; always answered with 401.
 
     `message` is for the caller: ASCII without quotes, so that it also fits into a header, and without any value that the
-    policy expects. `detail` is for operators only. Neither holds a token or a part of one.
+    policy expects. `detail` is for operators only. Neither holds a token or a part of one. `issuer` is the name of the policy's
+    issuer that the token says it is of, "" where there is none: it is not proven.
     """
 
     def __init__(self, reason: TokenReason, message: str, *, detail: str = "") -> None:
@@ -51,6 +52,7 @@ class TokenRefused(Exception):
         self.reason = reason
         self.message = message
         self.detail = detail
+        self.issuer = ""
 
 
 def quoted(value: object) -> str:

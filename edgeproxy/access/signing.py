@@ -1,8 +1,8 @@
 """Our own signing keys: ES256 keys as PEM files, one for each `kid`, several at once.
 
-All of them verify. One signs: the one with the greatest `kid` whose file is older than a minute. `new_key` begins a `kid`
+All of them verify. One signs: the one with the greatest `kid` whose file is older than three minutes. `new_key` begins a `kid`
 with the time, so that the greatest is the newest; and a key that has just appeared only verifies, until every replica
-has had the time to load it. If all are younger than a minute, the first of them signs.
+has had the time to load it. If all are younger than that, the first of them signs.
 
 To rotate: `edgeproxy keys new DIR` on what the replicas share, and `edgeproxy keys retire` for the old key once the last
 bearer that it signed has expired (an hour, or the longest `token_seconds` of the policy). Retiring a key at once makes
@@ -15,6 +15,7 @@ stay what they are until the process ends.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,8 +40,11 @@ __all__ = [
     "retire",
 ]
 
-YOUNG_SECONDS: Final = 60.0
-"""How long a new key only verifies. Replicas look for new keys much more often."""
+YOUNG_SECONDS: Final = 180.0
+"""How long a new key only verifies. Replicas look for new keys much more often, but a folder may take two minutes to reach them, as
+a Kubernetes Secret does."""
+
+_PEM_NAME: Final = re.compile(r"[^.].*\.pem", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +191,8 @@ def _signing(keys: tuple[SigningKey, ...], now: float) -> SigningKey:
 
 def _files(path: Path) -> list[Path]:
     try:
-        files = sorted(path.glob("[!.]*.pem")) if path.is_dir() else [path]
+        # Not by globbing, which takes a directory that may not be read for an empty one.
+        files = sorted(file for file in path.iterdir() if _PEM_NAME.fullmatch(file.name)) if path.is_dir() else [path]
     except OSError as error:
         raise SigningKeyError(f"{path}: {error.strerror}") from None
     if not files:

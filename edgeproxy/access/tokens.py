@@ -41,12 +41,26 @@ class TokenCache(Generic[T]):
 
     def __init__(self, size: int = CACHE_TOKENS) -> None:
         self._size = size
+        self.hits = 0
+        self.misses = 0
         self._found: OrderedDict[tuple[bytes, str], tuple[T, float]] = OrderedDict()
+
+    def fresh(self, token: bytes, policy: Policy, now: float) -> T | None:
+        """Give what is remembered, for who then asks again with `get`: only a hit counts."""
+        found = self._found.get((token, policy.version))
+        if found is None or now >= found[1]:
+            return None
+        self.hits += 1
+        return found[0]
 
     def get(self, token: bytes, policy: Policy, now: float) -> T | None:
         """Give what is remembered of a token under this policy."""
-        found = self._found.get((token, policy.version))
-        return found[0] if found is not None and now < found[1] else None
+        found = self.fresh(token, policy, now)
+        self.misses += found is None
+        return found
+
+    def __len__(self) -> int:
+        return len(self._found)
 
     def put(self, token: bytes, policy: Policy, value: T, until: float, now: float) -> None:
         """Remember it until then, or for a minute."""
@@ -74,7 +88,7 @@ class Verifier:
 
     def __init__(self, keys: IssuerKeys) -> None:
         self._keys = keys
-        self._cache: TokenCache[Verified] = TokenCache()
+        self.cache: TokenCache[Verified] = TokenCache()
 
     async def verify(self, token: str, policy: Policy, now: float) -> Verified:
         """Verify a token.
@@ -87,10 +101,10 @@ class Verifier:
         """
         try:
             hashed = token_hash(token)
-            verified = self._cache.get(hashed, policy, now)
+            verified = self.cache.get(hashed, policy, now)
             if verified is None:
                 verified = await self._verified(token, policy, now)
-                self._cache.put(hashed, policy, verified, verified.until, now)
+                self.cache.put(hashed, policy, verified, verified.until, now)
         except TokenRefused:
             raise
         except Exception as error:  # noqa: BLE001
@@ -105,6 +119,13 @@ class Verifier:
         unverified = jws.read(token)
         _check_header(unverified.header)
         issuer = _issuer(unverified.claims, policy)
+        try:
+            return await self._verified_of(issuer, unverified, policy, now)
+        except TokenRefused as refused:
+            refused.issuer = issuer.name
+            raise
+
+    async def _verified_of(self, issuer: Issuer, unverified: Unverified, policy: Policy, now: float) -> Verified:
         await self._check_signature(unverified, issuer)
         claims = unverified.claims
         _check_audience(claims, issuer)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from edgeproxy import __version__
-from edgeproxy.cli import audit, bucket, keys, policy, serving, tokens
+from edgeproxy.cli import audit, bucket, health, keys, policy, serving, tokens
 from edgeproxy.cli.output import QUICK
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 serving.register(app)
 tokens.register(app)
 bucket.register(app)
+health.register(app)
 app.add_typer(policy.app, name="policy")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")

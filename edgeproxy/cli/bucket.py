@@ -50,10 +50,13 @@ def check(config: Config = None, as_json: Json = False) -> None:
     One line for each problem, naming what to do; exit 1 if there is any.
     """
     import asyncio
+    import logging
 
     from edgeproxy.checking import checks
 
     loaded = settings(config)
+    # What a log would say is told as a problem.
+    logging.getLogger().addHandler(logging.NullHandler())
 
     async def run() -> list[dict[str, str]]:
         results = []

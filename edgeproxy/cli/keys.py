@@ -23,7 +23,7 @@ Keys = Annotated[
 
 @app.command()
 def new(path: Keys = None, as_json: Json = False) -> None:
-    """Make a key; it signs once it is a minute old."""
+    """Make a key; it signs once it is three minutes old."""
     from edgeproxy.access import signing
 
     try:

@@ -39,6 +39,7 @@ _SESSION: Final = re.compile(r"[A-Za-z0-9_-]{1,1024}", re.ASCII)
 _SECRET: Final = re.compile(r"(?<=/uploads/)[A-Za-z0-9_-]{20,}", re.ASCII)
 """What may be the token of a session, which no message repeats."""
 _SHAPE: Final = re.compile(r"[a-z0-9_][a-z0-9._-]*(?:/[a-z0-9_][a-z0-9._-]*)*", re.ASCII)
+_REMEMBERED: Final = frozenset({"GET", "HEAD"})
 _NO_PARAMETERS: Final = Parameters()
 
 
@@ -49,6 +50,12 @@ def parse(method: str, raw_path: bytes, query: bytes) -> Operation:
         RegistryError: it is no operation; the code and the message say which part of it is wrong. `Unsupported` has `Allow` in its headers.
 
     """
+    if query or method not in _REMEMBERED:
+        return _read(method, raw_path, query)
+    return _read_again(method, raw_path, query)
+
+
+def _read(method: str, raw_path: bytes, query: bytes) -> Operation:
     parameters = Parameters.parse(query) if query else _NO_PARAMETERS
     # Every byte becomes one character, so that the grammar of the part in which it lies refuses it.
     path = raw_path.decode("latin-1")
@@ -58,6 +65,10 @@ def parse(method: str, raw_path: bytes, query: bytes) -> Operation:
     if read is None:
         return _without_repository(method, path, parameters)
     return read(method, above[len(_PREFIX) :], last, parameters)
+
+
+_read_again = lru_cache(maxsize=8192)(_read)
+"""What is pulled once is pulled again. Refusals are not remembered."""
 
 
 def _blob(method: str, name: str, last: str, parameters: Parameters) -> Operation:

@@ -64,6 +64,15 @@ class Blobs:
         self._unsure: dict[str, float] = {}
         self._all_unsure = 0.0
 
+    def remembered(self, repository: Repository, digest: Digest) -> int | None:
+        """Say what `size` would say without asking the store; None where it would have to ask."""
+        now = self._clock()
+        link = self.links.fresh((repository.name, digest), now)
+        if link is None or link.vouched is None:
+            return None if link is None else link.size
+        deletion = self.deletions.fresh(repository.name, now)
+        return link.size if deletion is not None and _was_over(deletion, link.vouched) else None
+
     async def size(self, repository: Repository, digest: Digest) -> int:
         """Say how large a blob of the repository is: no store call when it was asked within 60 s, else at most one as a rule.
 
@@ -114,7 +123,7 @@ class Blobs:
             last = NO_DELETION
         else:
             last = LastDeletion(info.etag, info.modified)
-        before = self.deletions.get(repository.name, self._clock())
+        before = self.deletions.peek(repository.name)
         if last != (NO_DELETION if before is None else before.value):
             self._become_unsure(repository.name)
         self.deletions.put(repository.name, last, self._clock() + FRESH_SECONDS, epoch)
@@ -141,9 +150,8 @@ class Blobs:
     def vouch(self, repository: Repository, digest: Digest, size: int, pushed: float, fresh_until: float) -> None:
         """Note that a manifest pushed at `pushed` names this blob, whose link and size were checked then."""
         key = (repository.name, digest)
-        now = self._clock()
-        remembered = self.links.get(key, now)
-        if remembered is None or not remembered.is_fresh(now):
+        remembered = self.links.peek(key)
+        if remembered is None or not remembered.is_fresh(self._clock()):
             self.links.put(key, Link(size, pushed), fresh_until, self.links.epoch)
 
     async def delete(self, repository: Repository, digest: Digest) -> None:

@@ -64,6 +64,20 @@ class Memory(Generic[Key, Value]):
             self.misses += 1
         return entry[0]
 
+    def fresh(self, key: Key, now: float) -> Value | None:
+        """Give a fresh answer or nothing, for who then asks again with `get`: only a hit counts."""
+        entry = self._entries.get(key)
+        if entry is None or now >= entry[0].fresh_until:
+            return None
+        self._entries.move_to_end(key)
+        self.hits += 1
+        return entry[0].value
+
+    def peek(self, key: Key) -> Remembered[Value] | None:
+        """Look at an answer without using it: it counts as neither hit nor miss."""
+        entry = self._entries.get(key)
+        return entry[0] if entry is not None else None
+
     def put(self, key: Key, value: Value, fresh_until: float, epoch: int) -> None:
         """Remember an answer that was asked for in `epoch`, unless something was forgotten since."""
         if epoch != self.epoch:
@@ -101,13 +115,15 @@ class Memory(Generic[Key, Value]):
 class Conflated(Generic[Key, Value]):
     """Calls of one function by key, of which at most one runs and one waits, whatever the number of callers.
 
-    A caller never gets the result of a call that began before it asked, so nothing stale is served.
+    A caller never gets the result of a call that began before it asked, so nothing stale is served. `hits` counts those who shared a run.
     """
 
     def __init__(self, call: Callable[[Key], Awaitable[Value]]) -> None:
         self._call = call
         self._running: dict[Key, asyncio.Task[Value]] = {}
         self._waiting: dict[Key, asyncio.Task[Value]] = {}
+        self.hits = 0
+        self.misses = 0
 
     async def __call__(self, key: Key) -> Value:
         """Run the function for this key, or share a run that has not begun yet."""
@@ -117,7 +133,9 @@ class Conflated(Generic[Key, Value]):
     def _task(self, key: Key) -> asyncio.Task[Value]:
         waiting = self._waiting.get(key)
         if waiting is not None:
+            self.hits += 1
             return waiting
+        self.misses += 1
         running = self._running.get(key)
         if running is None:
             task = self._running[key] = asyncio.ensure_future(self._run(key))

@@ -45,6 +45,10 @@ class Manifests:
         self._clock = clock
         self.memory: Memory[ManifestKey, StoredManifest] = Memory(CACHE_BYTES, _weigh)
 
+    def remembered(self, repository: Repository, digest: Digest) -> StoredManifest | None:
+        """Give what `get` would give without asking the store; None where it would have to ask."""
+        return self.memory.fresh((repository.name, digest), self._clock())
+
     async def get(self, repository: Repository, digest: Digest) -> StoredManifest:
         """Read a manifest; no store call if it was read or confirmed within 60 s.
 

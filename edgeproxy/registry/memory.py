@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from edgeproxy.storage import MAX_PARTS, MIN_PART_BYTES
@@ -23,7 +23,14 @@ class Budget:
     def __init__(self, total: int) -> None:
         self.total = total
         self.used = 0
+        self.uploads = 0
+        """Streams that are being received at the moment."""
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """Say how many wait for a grant."""
+        return len(self._waiting)
 
     def part_size(self, length: int | None) -> int:
         """Choose the part size of an upload: 8 MiB, 5 MiB under pressure, more where 10,000 parts would not do."""
@@ -56,6 +63,15 @@ class Budget:
         """Return a grant; those who wait get theirs in the order in which they came."""
         self.used -= size
         self._grant()
+
+    @contextmanager
+    def upload(self) -> Iterator[None]:
+        """Count a stream for the duration of a block."""
+        self.uploads += 1
+        try:
+            yield
+        finally:
+            self.uploads -= 1
 
     @asynccontextmanager
     async def grant(self, size: int) -> AsyncIterator[None]:

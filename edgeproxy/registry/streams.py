@@ -72,6 +72,12 @@ class Receiver:
 
         """
         self.check_length(body, before=before)
+        with self._budget.upload():
+            return await self._receive(key, body, algorithm, verify, condition, before)
+
+    async def _receive(
+        self, key: str, body: Body, algorithm: str, verify: Verify, condition: IfAbsent | None, before: int
+    ) -> Received:
         part_size = self._budget.part_size(body.length)
         pieces = _Pieces(body.chunks, lambda size: self._check_size(before + size))
         hashing = _Hashing(algorithm)
@@ -102,9 +108,10 @@ class Receiver:
         self._check_size(body.length or 0)
         pieces = _Pieces(body.chunks, self._check_size)
         hashing = _Hashing(algorithm)
-        async with self._budget.grant(_DISCARD_BYTES):
-            while not pieces.ended:
-                await hashing.update(await pieces.fill(_DISCARD_BYTES))
+        with self._budget.upload():
+            async with self._budget.grant(_DISCARD_BYTES):
+                while not pieces.ended:
+                    await hashing.update(await pieces.fill(_DISCARD_BYTES))
         return hashing.received()
 
     async def _put(self, key: str, part: memoryview, received: Received, condition: IfAbsent | None) -> None:

@@ -84,7 +84,7 @@ class Tags:
         self._store = store
         self._clock = clock
         # A hot tag costs one read at a time however many ask, and nobody gets an answer older than the question.
-        self._read = Conflated(self._read_once)
+        self.reads = Conflated(self._read_once)
 
     async def resolve(self, repository: Repository, tag: Tag) -> Tagged:
         """Say what a tag points at now.
@@ -100,7 +100,7 @@ class Tags:
 
     async def state(self, repository: Repository, tag: Tag) -> TagState:
         """Read a tag's object."""
-        return await self._read(keys.tag(repository, tag))
+        return await self.reads(keys.tag(repository, tag))
 
     async def set(self, repository: Repository, tag: Tag, tagged: Tagged) -> None:
         """Point a mutable tag at a manifest."""

@@ -40,6 +40,14 @@ class StoreUnavailable(StoreError):
     """
 
 
+class CredentialDenied(StoreUnavailable):
+    """The store knows the credential, which may not do this. The text names the permission that is missing."""
+
+
+class CertificateExpired(StoreUnavailable):
+    """The certificate that the store shows has ended."""
+
+
 class Corrupt(StoreError):
     """The bytes that arrived at the store are not the bytes that were sent (checksum mismatch); nothing was written."""
 
@@ -190,6 +198,16 @@ class Store(Protocol):
 
         """
 
+    async def lacking(self) -> tuple[str, ...]:
+        """Find what the credential may not do here and a registry has to, a line each with the permission; writes no object.
+
+        Whether it may write is left to the first write.
+
+        Raises:
+            StoreUnavailable: the store cannot be used at all; the text says what to mend.
+
+        """
+
     async def close(self) -> None:
         """Give back connections."""
 
@@ -204,6 +222,9 @@ class PresignedURL:
 
 class Presigner(Protocol):
     """Makes presigned URLs. Hot path: no call to the store."""
+
+    def presign_now(self, key: str, seconds: int) -> PresignedURL | None:
+        """Sign as `presign` does; None where the credential has to be asked for first, which takes a wait."""
 
     async def presign(self, key: str, seconds: int) -> PresignedURL:
         """Sign a GET of `key` for `seconds`, or less where the credential that signs ends sooner.

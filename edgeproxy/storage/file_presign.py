@@ -56,6 +56,10 @@ class FilePresigner:
             ValueError: it is not a key of an object.
 
         """
+        return self.presign_now(key, seconds)
+
+    def presign_now(self, key: str, seconds: int) -> PresignedURL:
+        """See `Presigner.presign_now`; this key is always at hand."""
         path = f"/{quote(check_key(key), safe='/-_.~')}"
         expires = str(int(self._clock()) + seconds)
         signature = _signature(self._key, path.encode(), expires.encode()).decode()

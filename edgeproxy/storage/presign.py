@@ -64,27 +64,38 @@ class _Second:
 
     query: str
     canonical_end: str
-    string_to_sign: str
-    key: bytes
+    inner: bytes
+    """The key's inner pad and the string to sign up to the hash of the request: what the inner hash of the HMAC begins with."""
+    outer: bytes
+    """The key's outer pad."""
 
 
 class QuerySigner:
     """Signs GETs of the objects of one bucket with one credential. Not for use by several threads at once.
 
     `endpoint` is the store's URL as clients reach it (scheme, host, optional port and path). `prefix` is put before
-    every key.
+    every key, `method` what the URL is good for.
     """
 
     __slots__ = ("_base", "_cached", "_cached_for", "_canonical_head", "_day", "_host", "_region", "credentials")
 
-    def __init__(self, endpoint: str, bucket: str, region: str, credentials: Credentials, *, prefix: str = "") -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        bucket: str,
+        region: str,
+        credentials: Credentials,
+        *,
+        prefix: str = "",
+        method: str = "GET",
+    ) -> None:
         parts = urlsplit(endpoint)
         self.credentials = credentials
         self._day: tuple[str, bytes] = ("", b"")
         self._region = region
         path = f"{parts.path.rstrip('/')}/{bucket}/{_quoted(prefix)}"
         self._base = f"{parts.scheme}://{parts.netloc}{path}"
-        self._canonical_head = f"GET\n{path}"
+        self._canonical_head = f"{method}\n{path}"
         self._host = signed_host(endpoint)
         self._cached_for = (-1, -1)
         self._cached: _Second | None = None
@@ -109,7 +120,8 @@ class QuerySigner:
         if _PLAIN_KEY.fullmatch(key) is None:
             key = _quoted(key)
         canonical = hashlib.sha256(f"{self._canonical_head}{key}{same.canonical_end}".encode()).hexdigest()
-        signature = hmac.digest(same.key, (same.string_to_sign + canonical).encode(), "sha256").hex()
+        inner = hashlib.sha256(same.inner + canonical.encode()).digest()
+        signature = hashlib.sha256(same.outer + inner).hexdigest()
         return PresignedURL(f"{self._base}{key}{same.query}{signature}", seconds)
 
     def _prepare(self, second: int, seconds: int) -> _Second:
@@ -127,15 +139,25 @@ class QuerySigner:
             f"X-Amz-Algorithm={_ALGORITHM}&X-Amz-Credential={credential}&X-Amz-Date={timestamp}&X-Amz-Expires={seconds}"
         )
         signed = "&X-Amz-SignedHeaders=host"
+        inner, outer = _pads(self._day[1])
         token = self.credentials.token
         session = "" if token is None else f"&X-Amz-Security-Token={quote(token, safe='-_.~')}"
         return _Second(
             # The URL keeps the SDK's order; the canonical query is sorted by name.
             query=f"?{head}{signed}{session}&X-Amz-Signature=",
             canonical_end=f"\n{head}{session}{signed}\nhost:{self._host}\n\nhost\nUNSIGNED-PAYLOAD",
-            string_to_sign=f"{_ALGORITHM}\n{timestamp}\n{scope}\n",
-            key=self._day[1],
+            inner=inner + f"{_ALGORITHM}\n{timestamp}\n{scope}\n".encode(),
+            outer=outer,
         )
+
+
+def _pads(key: bytes) -> tuple[bytes, bytes]:
+    """Give the two pads of HMAC-SHA-256 (RFC 2104, 2) for a key of 32 bytes.
+
+    The HMAC is then two plain hashes, at half the price of the library's call, which looks up its algorithm each time.
+    """
+    padded = key.ljust(64, b"\0")
+    return bytes(byte ^ 0x36 for byte in padded), bytes(byte ^ 0x5C for byte in padded)
 
 
 def _quoted(key: str) -> str:

@@ -16,6 +16,7 @@ import orjson
 
 from edgeproxy.storage import (
     MIN_PART_BYTES,
+    CertificateExpired,
     Corrupt,
     IfAbsent,
     IfMatch,
@@ -89,9 +90,16 @@ async def layout_problem(store: Store) -> str:
 
 
 async def startup_problems(store: Store) -> list[str]:
-    """Find, with three small calls, what makes serving from this store unsafe: one line each, naming what to do."""
+    """Find, with a few small calls, what makes serving from this store unsafe: one line each, naming what to do.
+
+    Raises:
+        CertificateExpired: as the store's certificate has; who knows the endpoint can say when.
+
+    """
     body = orjson.dumps({"version": keys.LAYOUT_VERSION})
     try:
+        if lacking := await store.lacking():
+            return list(lacking)
         if problem := await layout_problem(store):
             return [problem]
         # The first write makes the object in a new bucket; one of the two has to be refused in any.
@@ -100,8 +108,10 @@ async def startup_problems(store: Store) -> list[str]:
                 await store.put(keys.LAYOUT, body, content_type="application/json", condition=IfAbsent())
             except PreconditionFailed:
                 return []
+    except CertificateExpired:
+        raise
     except StoreError as error:
-        return [f"cannot be used: {error}"]
+        return [str(error)]
     return [f"the store ignores conditional writes, so {_NO_CONDITIONS}"]
 
 
@@ -114,7 +124,7 @@ async def probe(
     name: str,
     sleep: Callable[[float], Awaitable[object]],
 ) -> AsyncIterator[CheckResult]:
-    """Try everything that a registry needs of its store; to be read to the end.
+    """Try everything that a registry needs of its store, once `Store.lacking` finds nothing; to be read to the end.
 
     `copying` is the same store, set to copy in parts whatever the size. `name` is a random, URL-safe name.
     """
@@ -162,7 +172,6 @@ class _Trial:
     def steps(self) -> tuple[tuple[str, Callable[[], Awaitable[None]], bool], ...]:
         """List the steps in order: name, work, and whether all others need it."""
         return (
-            ("reach the bucket", self._store.check, True),
             ("write and read", self._write, True),
             ("checksum on write", self._checksum, False),
             ("conditional create", self._create, False),

@@ -26,14 +26,18 @@ from edgeproxy.storage import (
     PreconditionFailed,
     Presigner,
     StoreUnavailable,
+    keys,
 )
 from edgeproxy.storage.presign import Credentials
 from edgeproxy.storage.s3_answers import described, etag_of, listed, modified_of
 from edgeproxy.storage.s3_body import prepare
-from edgeproxy.storage.s3_calls import ERRORS, Answer, Calls, Limits, OnCall
+from edgeproxy.storage.s3_calls import ERRORS, Calls, Limits, OnCall
 from edgeproxy.storage.s3_credentials import CredentialSource, S3Presigner
 from edgeproxy.storage.s3_errors import InvalidRange, no_bucket
+from edgeproxy.storage.s3_followed import follow_files
 from edgeproxy.storage.s3_multipart import COPY_SPEED, S3Multipart, begin, copy_in_parts
+from edgeproxy.storage.s3_permissions import lacking_permissions
+from edgeproxy.storage.s3_reads import Reads
 
 _PIECE: Final = 1024 * 1024
 _PAGE: Final = 1000
@@ -62,23 +66,37 @@ class S3Store:
         random: Callable[[], float] = randomness.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._own = session is None and credentials is None
         session = session or AioSession()
         if credentials is not None:
             session.set_credentials(credentials.access_key, credentials.secret_key, credentials.token)
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._region = region
         self._clock = clock
+        self._session = session
         self._source = CredentialSource(session, clock)
         self._calls = Calls(
             session, bucket, endpoint, region, limits or Limits(), on_call=on_call, random=random, sleep=sleep
         )
+        self._reads = Reads(
+            self._calls,
+            self._source,
+            region=region,
+            prefix=self._prefix,
+            ca_bundle=session.get_config_variable("ca_bundle"),
+            clock=clock,
+        )
 
     async def open(self) -> None:
-        """Make ready; sends nothing."""
+        """Make ready; sends nothing to the store."""
+        if self._own:
+            await follow_files(self._session, self._clock)
         await self._calls.open()
+        await self._reads.open()
 
     async def close(self) -> None:
         """Give back connections."""
+        await self._reads.close()
         await self._calls.close()
 
     def presigner(self, public_endpoint: str | None = None) -> Presigner:
@@ -95,23 +113,11 @@ class S3Store:
 
     async def head(self, key: str) -> ObjectInfo:
         """Describe an object; see `Store.head`."""
-        return described(key, await self._calls.call("HeadObject", self._prefix + key))
+        return await self._reads.head(key)
 
     async def read(self, key: str, limit: int) -> tuple[ObjectInfo, bytes]:
         """Read a small object; see `Store.read`."""
-        content = b""
-
-        async def finish(answer: Answer) -> None:
-            nonlocal content
-            async with answer["Body"] as body:
-                if answer["ContentLength"] <= limit:
-                    content = await body.read()
-
-        answer = await self._calls.call("GetObject", self._prefix + key, moves=limit, finish=finish)
-        info = described(key, answer)
-        if info.size > limit:
-            raise StoreUnavailable(f"GetObject {key}: {info.size} bytes where at most {limit} are expected")
-        return info, content
+        return await self._reads.read(key, limit)
 
     def stream(
         self, key: str, start: int = 0, length: int | None = None
@@ -218,6 +224,10 @@ class S3Store:
         except NotFound:
             # The answer to a HEAD has no body, so the store could not say which of the two is missing.
             raise no_bucket() from None
+
+    async def lacking(self) -> tuple[str, ...]:
+        """Find what is not permitted; see `Store.lacking`."""
+        return await lacking_permissions(self._calls, f"{self._prefix}{keys.UPLOADS}check-permissions")
 
 
 @asynccontextmanager

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Final
+
+import aiohttp
 
 from edgeproxy.storage import OCTETS, ObjectInfo
+
+_METADATA: Final = "x-amz-meta-"
 
 
 def etag_of(answer: dict[str, Any]) -> str:
@@ -34,6 +39,30 @@ def described(key: str, answer: dict[str, Any]) -> ObjectInfo:
         content_type=answer.get("ContentType", OCTETS),
         metadata=answer.get("Metadata", {}),
     )
+
+
+def described_by(key: str, headers: Mapping[str, str]) -> ObjectInfo:
+    """Read the headers of an answer to a HEAD or GET of a whole object.
+
+    Raises:
+        aiohttp.ClientPayloadError: they are not those of an object.
+
+    """
+    try:
+        return ObjectInfo(
+            key=key,
+            size=int(headers["Content-Length"]),
+            etag=headers.get("ETag", "").strip('"'),
+            modified=parsedate_to_datetime(headers["Last-Modified"]).timestamp(),
+            content_type=headers.get("Content-Type", OCTETS),
+            metadata={
+                name[len(_METADATA) :].lower(): value
+                for name, value in headers.items()
+                if name[: len(_METADATA)].lower() == _METADATA
+            },
+        )
+    except (KeyError, ValueError) as error:
+        raise aiohttp.ClientPayloadError(f"not the headers of an object ({type(error).__name__})") from None
 
 
 def listed(key: str, entry: dict[str, Any]) -> ObjectInfo:

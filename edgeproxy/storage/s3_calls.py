@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiohttp
 from aiobotocore.config import AioConfig
@@ -18,15 +18,16 @@ from botocore.parsers import ResponseParserError
 
 from edgeproxy.storage import PreconditionFailed, StoreUnavailable
 from edgeproxy.storage.s3_body import SIGNATURE_VERSION
-from edgeproxy.storage.s3_errors import Failure, NoSuchUpload, Verdict, failure
+from edgeproxy.storage.s3_errors import Failure, NoSuchUpload, Refused, Verdict, failure
 
+T = TypeVar("T")
 Answer = dict[str, Any]
 """What the SDK parsed out of a response."""
 
 OnCall = Callable[[str, float, str], None]
-"""Observer of every attempt: operation, seconds, outcome (`ok` or the store's error code)."""
+"""Observer of every attempt: operation, seconds, outcome (`ok` or the store's error code); `retry` before one that follows a failure."""
 
-ERRORS: Final = (BotoCoreError, ClientError, ResponseParserError, aiohttp.ClientError, OSError, RuntimeError)
+ERRORS: Final = (BotoCoreError, ClientError, Refused, ResponseParserError, aiohttp.ClientError, OSError, RuntimeError)
 """All that an attempt may end with. RuntimeError: a renewed credential that is expired, or a closed session."""
 
 
@@ -81,7 +82,12 @@ class Calls:
         self._client: Any = None
 
     async def open(self) -> None:
-        """Make the client; no request is sent yet."""
+        """Make the client; no request is sent yet.
+
+        Raises:
+            StoreUnavailable: the credential in the environment or a profile is no whole one.
+
+        """
         config = AioConfig(
             signature_version="s3v4",
             # R2 refuses the checksum trailers that the SDK would add by itself.
@@ -94,12 +100,15 @@ class Calls:
             max_pool_connections=self.limits.connections,
             s3={"addressing_style": "path", "payload_signing_enabled": self.signs_payload},
         )
-        self._client = await self._stack.enter_async_context(
-            self._session.create_client("s3", region_name=self._region, endpoint_url=self._endpoint, config=config)
-        )
+        making = self._session.create_client("s3", region_name=self._region, endpoint_url=self._endpoint, config=config)
+        try:
+            self._client = await self._stack.enter_async_context(making)
+        except ERRORS as error:
+            raise failure("credentials", "", error).error from None
         events = self._client.meta.events
         # A round trip for every small write, and Cloudflare does not offer it.
         events.unregister("before-call.s3", add_expect_header)
+        events.register_last("before-parameter-build.s3", _stay_in_region)
         for operation in ("PutObject", "UploadPart"):
             events.register_first(f"choose-signer.s3.{operation}", _choose_signer)
 
@@ -136,15 +145,32 @@ class Calls:
         if key:
             parameters["Key"] = key
         method = getattr(self._client, xform_name(operation))
+
+        async def send() -> Answer:
+            answer: Answer = await method(**parameters)
+            if finish is not None:
+                await finish(answer)
+            return answer
+
+        return await self.until_done(operation, key, send, moves=moves, settle=settle)
+
+    async def until_done(
+        self,
+        operation: str,
+        key: str,
+        send: Callable[[], Awaitable[T]],
+        *,
+        moves: int = 0,
+        settle: Callable[[], Awaitable[T | None]] | None = None,
+    ) -> T:
+        """Send a request until it succeeds, fails for good, or the deadline is over; see `call`."""
         allowance = moves / (1024 * 1024)
 
-        async def attempt() -> Answer:
+        async def attempt() -> T:
             started, outcome = time.perf_counter(), "cancelled"
             try:
                 async with asyncio.timeout(self.limits.read + allowance):
-                    answer: Answer = await method(**parameters)
-                    if finish is not None:
-                        await finish(answer)
+                    answer = await send()
             except ERRORS as error:
                 outcome = failure(operation, key, error).code
                 raise
@@ -170,12 +196,12 @@ class Calls:
         self,
         operation: str,
         key: str,
-        attempt: Callable[[], Awaitable[Answer]],
+        attempt: Callable[[], Awaitable[T]],
         *,
-        settle: Callable[[], Awaitable[Answer | None]] | None,
+        settle: Callable[[], Awaitable[T | None]] | None,
         failures: list[Failure],
         deadline: float,
-    ) -> Answer:
+    ) -> T:
         while True:
             try:
                 return await attempt()
@@ -192,6 +218,8 @@ class Calls:
             wait = self._wait(len(failures), failed.verdict)
             if len(failures) >= self.limits.attempts or asyncio.get_running_loop().time() + wait >= deadline:
                 raise failed.error
+            if self._on_call is not None:
+                self._on_call(operation, wait, "retry")
             await self._sleep(wait)
 
     def _wait(self, failures: int, verdict: Verdict) -> float:
@@ -202,3 +230,8 @@ class Calls:
 
 def _choose_signer(**_: object) -> str:
     return SIGNATURE_VERSION
+
+
+def _stay_in_region(context: dict[str, Any], **_: object) -> None:
+    """Keep the SDK from going on in the region that the store names: our own presigner would go on with the one of the settings."""
+    context.setdefault("s3_redirect", {})["redirected"] = True

@@ -72,7 +72,7 @@ class CredentialSource:
         # The SDK offers the end of a refreshable credential under no public name.
         expiry = getattr(source, "_expiry_time", None)
         snapshot = Credentials(
-            frozen.access_key, frozen.secret_key, frozen.token, None if expiry is None else expiry.timestamp()
+            frozen.access_key, frozen.secret_key, frozen.token or None, None if expiry is None else expiry.timestamp()
         )
         # The same object as long as nothing changed: signers are kept per snapshot.
         return self._snapshot if self._snapshot == snapshot else snapshot
@@ -101,6 +101,15 @@ class S3Presigner:
         """Sign a GET of `key`; see `Presigner.presign`."""
         now = self._clock()
         credentials = self._source.fresh(now) or await self._source.current()
+        return self._sign(key, now, seconds, credentials)
+
+    def presign_now(self, key: str, seconds: int) -> PresignedURL | None:
+        """Sign with the credential at hand; see `Presigner.presign_now`."""
+        now = self._clock()
+        credentials = self._source.fresh(now)
+        return None if credentials is None else self._sign(key, now, seconds, credentials)
+
+    def _sign(self, key: str, now: float, seconds: int, credentials: Credentials) -> PresignedURL:
         signer = self._signer
         if signer is None or signer.credentials is not credentials:
             signer = self._signer = QuerySigner(*self._place, credentials, prefix=self._prefix)

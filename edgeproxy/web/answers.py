@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
 
 from edgeproxy.oci.errors import RegistryError
 from edgeproxy.web.bodies import RequestBody
+
+Fields = Sequence[tuple[bytes, bytes]]
+"""Header fields as ASGI has them: names in lower case."""
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -55,19 +59,19 @@ def refusal(error: RegistryError, request_id: str) -> Answer:
     return Answer(error.status, headers, orjson.dumps({"errors": [item]}))
 
 
-async def send_answer(answer: Answer, body: RequestBody, send: Send, always: Mapping[str, str], *, head: bool) -> None:
-    """Send an answer, with the headers that every answer has, and leave nothing unread behind it."""
-    length = len(answer.body) if answer.length is None else answer.length
-    headers = {**always, **answer.headers}
+@lru_cache(maxsize=256)
+def _name(name: str) -> bytes:
+    return name.lower().encode()
+
+
+async def send_answer(answer: Answer, body: RequestBody, send: Send, always: Fields, *, head: bool) -> None:
+    """Send an answer, with the header fields that every answer has, and leave nothing unread behind it."""
+    headers = [(_name(name), value.encode("latin-1")) for name, value in answer.headers.items()]
+    headers += always
     if answer.status not in {204, 304}:
-        headers["Content-Length"] = str(length)
-    await send(
-        {
-            "type": "http.response.start",
-            "status": answer.status,
-            "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()],
-        }
-    )
+        length = len(answer.body) if answer.length is None else answer.length
+        headers.append((b"content-length", str(length).encode()))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     if answer.stream is not None and not head:
         async for piece in answer.stream:
             async with asyncio.timeout(SEND_SECONDS):

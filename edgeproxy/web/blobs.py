@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from edgeproxy.oci.errors import BlobUploadInvalid, RangeNotSatisfiable, SizeInvalid
 from edgeproxy.oci.names import Digest, Repository
@@ -25,14 +25,12 @@ from edgeproxy.registry.service import Registry
 from edgeproxy.registry.sessions import Session
 from edgeproxy.registry.streams import Body
 from edgeproxy.registry.uploads import OutOfOrder
-from edgeproxy.storage import OCTETS, Presigner, keys
+from edgeproxy.storage import OCTETS, PresignedURL, Presigner, keys
 from edgeproxy.web.answers import Answer
 from edgeproxy.web.exchanges import Exchange
 from edgeproxy.web.gate import Gate
 
 UploadByToken = UploadStatus | AppendUpload | FinishUpload | CancelUpload
-
-_NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +59,31 @@ class BlobEndpoints:
         """Answer a GET with a redirect to the store, a HEAD by ourselves (a URL signed for GET does not do for HEAD)."""
         digest = operation.digest
         size = await self._registry.blobs.size(operation.repository, digest)
-        headers = {"Docker-Content-Digest": str(digest), "Accept-Ranges": "bytes"}
         if operation.head:
-            # `no-store` also here: nobody but us may say that the blob still is in the repository.
-            return Answer(200, headers | _NO_STORE | {"Content-Type": OCTETS, "ETag": f'"{digest}"'}, length=size)
+            return _described(digest, size)
         wanted = parse_range(exchange.head.first(b"range"), size)
         if self._redirects(exchange):
-            signed = await self._presigner.presign(keys.blob(digest), self._delivery.seconds)
-            facts = {"bytes": _length(wanted, size), "delivery": "redirect"}
-            return Answer(307, headers | _NO_STORE | {"Location": signed.url}, facts=facts)
-        return await self._proxy(digest, size, wanted, headers, exchange)
+            return _redirect(
+                digest, size, wanted, await self._presigner.presign(keys.blob(digest), self._delivery.seconds)
+            )
+        return await self._proxy(digest, size, wanted, exchange)
+
+    def get_at_once(self, operation: GetBlob, exchange: Exchange) -> Answer | None:
+        """Answer from memory as `get` does; None where it would have to wait."""
+        digest = operation.digest
+        size = self._registry.blobs.remembered(operation.repository, digest)
+        if size is None:
+            return None
+        if operation.head:
+            return _described(digest, size)
+        signed = (
+            self._presigner.presign_now(keys.blob(digest), self._delivery.seconds)
+            if self._redirects(exchange)
+            else None
+        )
+        if signed is None:
+            return None
+        return _redirect(digest, size, parse_range(exchange.head.first(b"range"), size), signed)
 
     async def delete(self, operation: DeleteBlob, exchange: Exchange) -> Answer:
         """Take a blob out of a repository."""
@@ -138,17 +151,15 @@ class BlobEndpoints:
         chosen = exchange.grant.deliver if exchange.grant is not None else None
         return self._delivery.may_redirect and (chosen or self._delivery.default) == "redirect"
 
-    async def _proxy(
-        self, digest: Digest, size: int, wanted: Range | MultiRange | None, headers: dict[str, str], exchange: Exchange
-    ) -> Answer:
-        headers = {**headers, **_NO_STORE, "Content-Type": OCTETS, "ETag": f'"{digest}"'}
+    async def _proxy(self, digest: Digest, size: int, wanted: Range | MultiRange | None, exchange: Exchange) -> Answer:
+        headers = _headers(digest) | {"Content-Type": OCTETS, "ETag": f'"{digest}"'}
         start, length, status = 0, size, 200
         if isinstance(wanted, Range):
             start, length, status = wanted.start, wanted.end - wanted.start + 1, 206
             headers["Content-Range"] = f"bytes {wanted.start}-{wanted.end}/{size}"
         opened = self._registry.store.stream(keys.blob(digest), start, length)
         pieces: AsyncIterator[bytes]
-        _, pieces = await exchange.stack.enter_async_context(opened)
+        _, pieces = await exchange.enter(opened)
         facts = {"bytes": length, "delivery": "proxy"}
         return Answer(status, headers, stream=pieces, length=length, facts=facts)
 
@@ -173,6 +184,21 @@ class BlobEndpoints:
             f"the chunk does not continue the upload, which has {at} bytes: send the bytes from {at} on to the Location given",
             headers=headers,
         )
+
+
+def _headers(digest: Digest) -> dict[str, str]:
+    # `no-store` for HEAD too: nobody but us may say that the blob still is in the repository.
+    return {"Docker-Content-Digest": str(digest), "Accept-Ranges": "bytes", "Cache-Control": "no-store"}
+
+
+def _described(digest: Digest, size: int) -> Answer:
+    return Answer(200, _headers(digest) | {"Content-Type": OCTETS, "ETag": f'"{digest}"'}, length=size)
+
+
+def _redirect(digest: Digest, size: int, wanted: Range | MultiRange | None, signed: PresignedURL) -> Answer:
+    headers = _headers(digest)
+    headers["Location"] = signed.url
+    return Answer(307, headers, facts={"bytes": _length(wanted, size), "delivery": "redirect"})
 
 
 def _created(repository: Repository, digest: Digest, exchange: Exchange) -> Answer:

@@ -39,7 +39,7 @@ class RequestBody:
         self.finished = not head.has_body
         self.gone = False
         self.received = 0
-        self.on_end: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = _nothing
         self._waited = 0.0
         self._in_window = 0
 
@@ -120,6 +120,10 @@ class RequestBody:
         if self.length is not None and self.received != self.length:
             raise BadRequest(f"the body has {self.received} bytes, not {self.length} as its Content-Length says")
         self.on_end()
+
+
+def _nothing() -> None:
+    """Do nothing when the body ends."""
 
 
 def _slow() -> RequestTimeout:

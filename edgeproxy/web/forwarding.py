@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Literal
 
-Network = IPv4Network | IPv6Network
+Trusted = IPv4Network | IPv6Network | Literal["unix"]
+"""Proxies that are believed: a network, or the other end of a unix socket, which has no address."""
 
 
-def client_address(peer: str, forwarded: Iterable[bytes], trusted: Sequence[Network]) -> str:
-    """Give the address of the client.
+def client_address(peer: str, forwarded: Iterable[bytes], trusted: Sequence[Trusted]) -> str:
+    """Give the address of the client; "" if it came by a unix socket and nobody who is believed says more.
 
-    `peer` is the other end of the connection, "" for a unix socket (its peer is on this machine and counts as trusted where anybody is);
-    `forwarded` the lines of `X-Forwarded-For`, to which each proxy appends whom it saw. They are read from the end, as far as those who
-    wrote them are trusted: what stands before that is anybody's word.
+    `peer` is the other end of the connection, "" for a unix socket; `forwarded` the lines of `X-Forwarded-For`, to which each proxy appends
+    whom it saw. They are read from the end, as far as those who wrote them are trusted: what stands before that is anybody's word.
     """
     if not trusted:
         return peer
@@ -27,9 +28,11 @@ def client_address(peer: str, forwarded: Iterable[bytes], trusted: Sequence[Netw
     return client
 
 
-def _is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
+def _is_trusted(peer: str, trusted: Sequence[Trusted]) -> bool:
+    if not peer:
+        return "unix" in trusted
     address = _address(peer)
-    return not peer or (address is not None and any(address in network for network in trusted))
+    return address is not None and any(network != "unix" and address in network for network in trusted)
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

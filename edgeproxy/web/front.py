@@ -12,10 +12,12 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
+from edgeproxy.counters import Counters
 from edgeproxy.oci.errors import BadRequest, RegistryError
 from edgeproxy.web.answers import Send, refusal, send_answer
 from edgeproxy.web.bodies import Receive, RequestBody
-from edgeproxy.web.forwarding import Network, client_address
+from edgeproxy.web.counting import counted
+from edgeproxy.web.forwarding import Trusted, client_address
 from edgeproxy.web.heads import Head
 
 ASGIApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
@@ -25,9 +27,15 @@ class Front:
     """The ASGI application that the server runs."""
 
     def __init__(
-        self, registry: ASGIApp, others: ASGIApp, make_id: Callable[[], str], trusted: Sequence[Network] = ()
+        self,
+        registry: ASGIApp,
+        others: ASGIApp,
+        make_id: Callable[[], str],
+        trusted: Sequence[Trusted] = (),
+        counters: Counters | None = None,
     ) -> None:
-        """Take the routes, and the networks of proxies whose `X-Forwarded-For` is believed."""
+        """Take the routes, and the proxies whose `X-Forwarded-For` is believed."""
+        self._counters = counters or Counters()
         self._registry = registry
         self._trusted = trusted
         self._others = others
@@ -56,6 +64,7 @@ class Front:
         return {**scope, "client": (client_address(peer, forwarded, self._trusted), 0)}
 
     async def _other(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        send = counted(scope["raw_path"], self._counters, send)
         try:
             head = Head.read(scope)
             if not head.raw_path.startswith(b"/"):
@@ -65,7 +74,9 @@ class Front:
             answer = refusal(error, request_id)
             # There may be a body, however it is framed.
             body = RequestBody(receive, Head(scope["method"], b"", b"", {}, None, has_body=True, peer=""))
-            await send_answer(answer, body, send, {"X-Request-Id": request_id}, head=scope["method"] == "HEAD")
+            await send_answer(
+                answer, body, send, [(b"x-request-id", request_id.encode())], head=scope["method"] == "HEAD"
+            )
         else:
             body = RequestBody(receive, head)
             unread = _Unread(receive, send, body)

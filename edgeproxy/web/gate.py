@@ -6,8 +6,8 @@ The decision itself is `Policy.decide`; this is the only place that asks it for 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 from edgeproxy.access.credentials import ANONYMOUS, Authenticated
 from edgeproxy.access.decisions import Decision, Denial, Grant, Reason
@@ -22,7 +22,19 @@ MAX_DECISIONS: Final = 50_000
 DECISION_SECONDS: Final = 60.0
 
 
-Authenticate = Callable[[Head, Policy], Awaitable[Authenticated]]
+class Authenticator(Protocol):
+    """Finds out who sends these values of `Authorization`, under a policy and at a time in seconds since the epoch."""
+
+    def remembered(self, headers: Sequence[bytes], policy: Policy, now: float) -> Authenticated | None:
+        """Say it without waiting, or not at all."""
+
+    async def authenticate(self, headers: Sequence[bytes], policy: Policy, now: float) -> Authenticated:
+        """Say it.
+
+        Raises:
+            TokenRefused: the credential is not believed.
+
+        """
 
 
 class PolicyDenied(Exception):
@@ -39,14 +51,26 @@ class Gate:
     """Asks the policy, remembers its decisions, and words its refusals."""
 
     def __init__(
-        self, policy: Callable[[], Policy], authenticate: Authenticate, clock: Callable[[], float], public_url: str
+        self, policy: Callable[[], Policy], credentials: Authenticator, clock: Callable[[], float], public_url: str
     ) -> None:
         self.policy = policy
-        self._authenticate = authenticate
+        self._credentials = credentials
         self._clock = clock
         self._realm = f"{public_url}/token"
         self._service = public_url.partition("://")[2]
+        self.hits = 0
+        self.misses = 0
         self._decisions: OrderedDict[tuple[bytes, str, str, Action], tuple[Decision, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._decisions)
+
+    def remembered(self, head: Head) -> Authenticated | None:
+        """Say who asks if nobody has to be waited for; else None, and `identify` finds it out."""
+        headers = head.fields.get(b"authorization")
+        if headers is None:
+            return ANONYMOUS
+        return self._credentials.remembered(headers, self.policy(), self._clock())
 
     async def identify(self, head: Head) -> Authenticated:
         """Find out who asks, as far as the policy that is in force by then wants to know.
@@ -55,11 +79,12 @@ class Gate:
             TokenRefused: a credential was shown that is not believed; `unbelieved` words the answer.
 
         """
-        if b"authorization" not in head.fields:
+        headers = head.fields.get(b"authorization")
+        if headers is None:
             return ANONYMOUS
         while True:
             policy = self.policy()
-            who = await self._authenticate(head, policy)
+            who = await self._credentials.authenticate(headers, policy, self._clock())
             # A policy that came meanwhile may ask for a claim that was not kept; a deny must not miss it.
             if self.policy() is policy or who.is_known_to(self.policy()):
                 return who
@@ -76,7 +101,9 @@ class Gate:
         key = (who.token, policy.version, access.repository.name, access.action)
         remembered = self._decisions.get(key)
         if remembered is not None and now < remembered[1]:
+            self.hits += 1
             return remembered[0]
+        self.misses += 1
         if not who.is_known_to(policy):
             raise TokenRefused(TokenReason.OUTDATED, "the policy has changed while this token was looked at; try again")
         decision = policy.decide(who.caller, access, now)

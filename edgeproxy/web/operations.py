@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import orjson
-from prometheus_client import CollectorRegistry, Gauge
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from edgeproxy.registry.service import Registry
 from edgeproxy.storage import StoreError
 
 READY_SECONDS: Final = 5.0
+REMEMBERED_SECONDS: Final = 60.0
+"""How long /metrics tells what /readyz found."""
+PAGE_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _JSON: Final = "application/json"
 
 
@@ -37,12 +38,34 @@ class Health:
 Check = Callable[[], Awaitable[Health]]
 
 
+class Readiness:
+    """What /readyz found when it was last asked, for as long as that says something."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._noted = float("-inf")
+        self._unready: dict[str, bool] = {}
+
+    def note(self, unready: dict[str, bool]) -> None:
+        """Note, for each check, whether what it looks at is not usable."""
+        self._noted, self._unready = self._clock(), unready
+
+    @property
+    def unready(self) -> dict[str, bool]:
+        """Give what was noted in the last minute, or nothing."""
+        return self._unready if self._clock() - self._noted < REMEMBERED_SECONDS else {}
+
+
 class Probes:
     """The routes of the two probes and of the metrics."""
 
-    def __init__(self, checks: Mapping[str, Check], metrics: CollectorRegistry) -> None:
+    def __init__(
+        self, checks: Mapping[str, Check], page: Callable[[], bytes], readiness: Readiness | None = None
+    ) -> None:
+        """Take the checks of /readyz, what prints /metrics, and where it is noted what the checks found."""
         self._checks = checks
-        self._metrics = metrics
+        self._page = page
+        self._readiness = readiness or Readiness()
 
     @property
     def probe_routes(self) -> list[Route]:
@@ -57,10 +80,14 @@ class Probes:
     async def _healthz(self, _: Request) -> Response:
         return Response(b'{"status":"ok"}', media_type=_JSON)
 
-    async def _readyz(self, _: Request) -> Response:
-        health = dict(
-            zip(self._checks, await asyncio.gather(*(run(check) for check in self._checks.values())), strict=True)
-        )
+    async def _readyz(self, request: Request) -> Response:
+        excluded = request.query_params.getlist("exclude")
+        if unknown := sorted(set(excluded) - set(self._checks)):
+            told = {"status": "unknown", "reason": f"no check is called {unknown[0]!r}", "checks": list(self._checks)}
+            return Response(orjson.dumps(told), 400, media_type=_JSON)
+        asked = {name: check for name, check in self._checks.items() if name not in excluded}
+        health = dict(zip(asked, await asyncio.gather(*(run(check) for check in asked.values())), strict=True))
+        self._readiness.note({name: not item.ok for name, item in health.items()})
         if not all(item.ok for item in health.values()):
             status = "unavailable"
         else:
@@ -71,7 +98,7 @@ class Probes:
         return Response(body, 503 if status == "unavailable" else 200, headers, media_type=_JSON)
 
     async def _metrics_page(self, _: Request) -> Response:
-        return Response(generate_latest(self._metrics), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return Response(self._page(), headers={"Content-Type": PAGE_TYPE})
 
 
 async def run(check: Check) -> Health:
@@ -83,23 +110,3 @@ async def run(check: Check) -> Health:
         return Health(ok=False, reason=f"no answer within {READY_SECONDS:.0f} s")
     except StoreError as error:
         return Health(ok=False, reason=str(error))
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A gauge that is read when it is asked for, and what it tells."""
-
-    text: str
-    read: Callable[[], float]
-
-
-def make_metrics(registry: Registry, readings: Mapping[str, Reading] | None = None) -> CollectorRegistry:
-    """Make the metrics that are read off the running process, `readings` by name among them."""
-    metrics = CollectorRegistry()
-    own = {
-        "edgeproxy_asyncio_tasks": Reading("Tasks of the event loop", lambda: len(asyncio.all_tasks())),
-        "edgeproxy_upload_buffer_bytes": Reading("Memory granted to uploads in flight", lambda: registry.budget.used),
-    }
-    for name, reading in {**own, **(readings or {})}.items():
-        Gauge(name, reading.text, registry=metrics).set_function(reading.read)
-    return metrics

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from edgeproxy.access.decisions import Reason
@@ -25,7 +26,7 @@ from edgeproxy.storage import Presigner, StoreError
 from edgeproxy.web.answers import Answer, Send, json_answer, refusal, send_answer
 from edgeproxy.web.blobs import BlobEndpoints, Delivery
 from edgeproxy.web.bodies import ClientGone, Receive, RequestBody
-from edgeproxy.web.exchanges import Exchange, request_id
+from edgeproxy.web.exchanges import Exchange, current_request, request_id
 from edgeproxy.web.gate import Gate, PolicyDenied
 from edgeproxy.web.heads import Head
 from edgeproxy.web.manifests import ManifestEndpoints
@@ -33,6 +34,8 @@ from edgeproxy.web.records import Record
 
 ANSWER_SECONDS: Final = 45.0
 """An answer comes within this time of the last byte of the request, whatever the store does."""
+
+_API_VERSION: Final = (b"docker-distribution-api-version", b"registry/2.0")
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ def _nothing() -> None:
 
 
 Handler = Callable[[Any, Exchange], Awaitable[Answer]]
+AtOnce = Callable[[Any, Exchange], Answer | None]
 
 
 class RegistryEndpoint:
@@ -91,6 +95,10 @@ class RegistryEndpoint:
             ops.ListReferrers: manifests.referrers,
             ops.ListCatalog: manifests.catalog,
         }
+        self._at_once: dict[type[Any], AtOnce] = {
+            ops.GetBlob: blobs.get_at_once,
+            ops.GetManifest: manifests.get_at_once,
+        }
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request under /v2/."""
@@ -100,14 +108,19 @@ class RegistryEndpoint:
             # There may be a body, however it is framed.
             head = Head(scope["method"], scope["raw_path"], b"", {}, None, has_body=True, peer="")
             exchange = Exchange(self._make_id(), head, RequestBody(receive, head))
-            await self._respond(exchange, refusal(error, exchange.id), send)
+            unreadable = refusal(error, exchange.id)
+            self._record.unreadable(exchange, unreadable)
+            await self._respond(exchange, unreadable, send)
             self._read_on(exchange.body)
             return
         exchange = Exchange(request_id(head, self._make_id), head, RequestBody(receive, head))
-        async with exchange.stack:
+        current_request.set(exchange.id)
+        try:
             answer = await self._answer(exchange)
             if answer is not None:
                 await self._respond(exchange, answer, send)
+        finally:
+            await exchange.close()
         self._read_on(exchange.body)
 
     def _read_on(self, body: RequestBody) -> None:
@@ -120,10 +133,12 @@ class RegistryEndpoint:
     async def _answer(self, exchange: Exchange) -> Answer | None:
         """Tell the story; every way in which it can end is an answer, but for a client that has gone."""
         try:
-            # Nearly all requests have no body; for them the plain time-out does, at half the price.
-            timed = asyncio.timeout(ANSWER_SECONDS) if exchange.body.finished else self._deadline(exchange.body)
-            async with timed:
-                answer = await self._perform(exchange)
+            answer = self._perform_at_once(exchange)
+            if answer is None:
+                # Nearly all requests have no body; for them the plain time-out does, at half the price.
+                timed = asyncio.timeout(ANSWER_SECONDS) if exchange.body.finished else self._deadline(exchange.body)
+                async with timed:
+                    answer = await self._perform(exchange)
         except PolicyDenied as denied:
             answer = refusal(denied.answer, exchange.id)
             self._record.denied(exchange, denied, answer)
@@ -155,11 +170,27 @@ class RegistryEndpoint:
         self._record.answered(exchange, answer)
         return answer
 
-    async def _perform(self, exchange: Exchange) -> Answer:
+    def _perform_at_once(self, exchange: Exchange) -> Answer | None:
+        """Parse, and go on as far as everything is remembered: a warm pull is answered here, without a wait, a task or a timer.
+
+        None if somebody has to be asked: then `_perform` takes the same steps with time to wait.
+        """
         head = exchange.head
         operation = exchange.operation = parse(head.method, head.raw_path, head.query)
-        exchange.who = await self._gate.identify(head)
+        perform = self._at_once.get(type(operation))
+        who = self._gate.remembered(head) if perform is not None else None
+        if perform is None or who is None:
+            return None
+        exchange.who = who
         self._decide(operation, exchange)
+        return perform(operation, exchange)
+
+    async def _perform(self, exchange: Exchange) -> Answer:
+        operation = exchange.operation
+        assert operation is not None
+        if exchange.grant is None:
+            exchange.who = await self._gate.identify(exchange.head)
+            self._decide(operation, exchange)
         return await self._handlers[type(operation)](operation, exchange)
 
     def _decide(self, operation: Operation, exchange: Exchange) -> None:
@@ -193,7 +224,9 @@ class RegistryEndpoint:
         return PolicyDenied(unknown, denied.access, denied.denial)
 
     async def _respond(self, exchange: Exchange, answer: Answer, send: Send) -> None:
-        always = {"X-Request-Id": exchange.id, "Docker-Distribution-Api-Version": "registry/2.0"}
+        if answer.stream is not None:
+            answer = replace(answer, stream=self._record.counters.proxied(answer.stream))
+        always = [(b"x-request-id", exchange.id.encode()), _API_VERSION]
         try:
             await send_answer(answer, exchange.body, send, always, head=exchange.head.method == "HEAD")
         except (StoreError, TimeoutError) as error:

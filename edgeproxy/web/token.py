@@ -31,7 +31,7 @@ from edgeproxy.access.refusals import TokenRefused
 from edgeproxy.access.signing import ALGORITHM, SigningKeys
 from edgeproxy.access.tokens import Verifier
 from edgeproxy.oci.errors import BadRequest, RegistryError, RequestTimeout, Unauthorized
-from edgeproxy.web.exchanges import request_id
+from edgeproxy.web.exchanges import current_request, request_id
 from edgeproxy.web.heads import Head
 
 MAX_FORM_BYTES: Final = 64 * 1024
@@ -62,6 +62,8 @@ class TokenEvent:
     detail: str
     address: str
     user_agent: str
+    issuer: str = ""
+    """The policy's issuer that a refused token says it is of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +98,13 @@ class _Endpoints:
     async def token(self, request: Request) -> Response:
         head = Head.read(request.scope)
         told = _Told(request_id(head, self._service.make_id), head, self._service.policy())
+        current_request.set(told.id)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await self._issued(request, told)
         except TokenRefused as refused:
             unauthorized = Unauthorized(f"{refused.message} (request {told.id})")
-            return self._refusal(told, unauthorized, refused.reason, refused.detail)
+            return self._refusal(told, unauthorized, refused.reason, refused.detail, refused.issuer)
         except RegistryError as error:
             return self._refusal(told, error, "bad_request", error.message)
         except TimeoutError:
@@ -128,8 +131,8 @@ class _Endpoints:
         service.audit(told.event(200, issued=issued))
         return _json(_answer(issued, told.request.grant), headers={"X-Request-Id": told.id})
 
-    def _refusal(self, told: _Told, error: RegistryError, reason: str, detail: str) -> Response:
-        self._service.audit(told.event(error.status, reason=reason, detail=detail))
+    def _refusal(self, told: _Told, error: RegistryError, reason: str, detail: str, issuer: str = "") -> Response:
+        self._service.audit(told.event(error.status, reason=reason, detail=detail, issuer=issuer))
         item = {"code": error.code, "message": error.message}
         body: dict[str, Any] = {"errors": [item]}
         if told.head.method == "POST":
@@ -169,7 +172,9 @@ class _Told:
     policy: Policy
     request: TokenRequest | None = None
 
-    def event(self, status: int, *, issued: Issued | None = None, reason: str = "", detail: str = "") -> TokenEvent:
+    def event(
+        self, status: int, *, issued: Issued | None = None, reason: str = "", detail: str = "", issuer: str = ""
+    ) -> TokenEvent:
         repositories = () if self.request is None else tuple(sorted(map(str, self.request.repositories)))
         return TokenEvent(
             request_id=self.id,
@@ -184,6 +189,7 @@ class _Told:
             detail=detail,
             address=self.head.peer,
             user_agent=self.head.first(b"user-agent") or "",
+            issuer=issuer,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,17 @@ import pytest
 from tests.clients.journeys import mounts, pulls, pushes_as_it_is
 from tests.images import Image
 from tests.programs import clean_environment, program, run
-from tests.running import Observed
+from tests.running import STORES, Observed, observed
 
 pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(params=[(kind, server) for kind in STORES for server in ("hypercorn", "granian")], ids="-".join)
+async def place(request: pytest.FixtureRequest) -> AsyncIterator[Observed]:
+    """Give a registry over each kind of store, under each server."""
+    kind, server = request.param
+    async with observed(kind, server=server) as running:
+        yield running
 
 
 async def test_crane_pushes_copies_and_pulls(place: Observed, image: Image, folder: Path) -> None:

@@ -21,6 +21,11 @@ DEV_CHECKS = 975
 """At least so many checks must pass; a little under what the pinned version of the tool runs."""
 
 
+EVERYWHERE = pytest.mark.parametrize(
+    ("kind", "server"), [("filesystem", "hypercorn"), ("versitygw", "hypercorn"), ("filesystem", "granian")]
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How many checks ended how, and what the tool printed."""
@@ -54,34 +59,34 @@ async def conformance(registry: Registry, results: Path, version: str, **switche
     return Outcome(passed, counts["failures"], counts["skipped"], counts["errors"], report)
 
 
-@pytest.mark.parametrize("kind", ["filesystem", "versitygw"])
-async def test_the_stable_specification_holds_with_redirects(kind: StoreKind, tmp_path: Path) -> None:
+@EVERYWHERE
+async def test_the_stable_specification_holds_with_redirects(kind: StoreKind, server: str, tmp_path: Path) -> None:
     program("conformance")
-    async with serving(kind) as registry:
+    async with serving(kind, server=server) as registry:
         outcome = await conformance(registry, tmp_path, "stable")
 
     assert (outcome.failed, outcome.errors) == (0, 0), outcome.report
     assert outcome.passed >= STABLE_CHECKS, outcome.report
 
 
-@pytest.mark.parametrize("kind", ["filesystem", "versitygw"])
+@EVERYWHERE
 async def test_the_coming_specification_holds_with_redirects_but_for_a_header_only_the_store_could_send(
-    kind: StoreKind, tmp_path: Path
+    kind: StoreKind, server: str, tmp_path: Path
 ) -> None:
     program("conformance")
-    async with serving(kind) as registry:
+    async with serving(kind, server=server) as registry:
         outcome = await conformance(registry, tmp_path, "dev", api_blobs_digest_header="false")
 
     assert (outcome.failed, outcome.errors) == (0, 0), outcome.report
     assert outcome.passed >= DEV_CHECKS, outcome.report
 
 
-@pytest.mark.parametrize("kind", ["filesystem", "versitygw"])
+@EVERYWHERE
 async def test_the_coming_specification_holds_whole_where_the_registry_delivers_itself(
-    kind: StoreKind, tmp_path: Path
+    kind: StoreKind, server: str, tmp_path: Path
 ) -> None:
     program("conformance")
-    async with serving(kind, deliver="proxy") as registry:
+    async with serving(kind, server=server, deliver="proxy") as registry:
         outcome = await conformance(registry, tmp_path, "dev")
 
     assert (outcome.failed, outcome.errors) == (0, 0), outcome.report

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from edgeproxy import config
-from edgeproxy.access import issuers, lint
+from edgeproxy.access import issuers, lint, signing
 from edgeproxy.access.document import json_schema
 from edgeproxy.access.explain import run_tests
 from edgeproxy.access.policy import load_policy
@@ -22,7 +22,7 @@ from edgeproxy.dev import defaults
 from edgeproxy.registry import cache, manifests, memory, sessions
 from edgeproxy.reload import POLL_SECONDS
 from edgeproxy.serving import GRACE_SECONDS
-from edgeproxy.storage import MAX_PARTS, MIN_PART_BYTES, keys
+from edgeproxy.storage import MAX_PARTS, MIN_PART_BYTES, keys, s3_followed
 from edgeproxy.web import bodies, gate
 from edgeproxy.web import registry as web
 from tests.clients.test_refusal_messages import SAID
@@ -34,6 +34,10 @@ NAMES: Final = {
     "CONTRIBUTING.md",
     "architecture.md",
     "clients.md",
+    "container.md",
+    "deployment.md",
+    "metrics.md",
+    "operations.md",
     "policy.md",
     "security.md",
     "settings.md",
@@ -47,7 +51,7 @@ FILES: Final = {
     "company-ca.pem": b"-----BEGIN CERTIFICATE-----\n",
 }
 
-SETTINGS_OF_TESTS: Final = {"EDGEPROXY_TEST_PROGRAMS", "EDGEPROXY_REQUIRE_PROGRAMS"}
+SETTINGS_OF_TESTS: Final = {"EDGEPROXY_TEST_PROGRAMS", "EDGEPROXY_REQUIRE_PROGRAMS", "EDGEPROXY_TEST_BASE"}
 
 
 def page(name: str) -> Page:
@@ -242,6 +246,9 @@ NUMBERS: Final = (
     ),
     ("architecture.md", f"within {web.ANSWER_SECONDS:.0f} s of the last byte"),
     ("architecture.md", f"up to {GRACE_SECONDS} s"),
+    ("operations.md", f"what runs has {GRACE_SECONDS} s to end"),
+    ("operations.md", f"is {('zero', 'three')[signing.YOUNG_SECONDS == 180]} minutes old"),
+    ("operations.md", f"within {('zero', 'five')[s3_followed.FOLLOW_SECONDS == 5]} seconds after `~/.aws/credentials`"),
     ("policy.md", f"will within {lint.SOON // 86400} days"),
     ("security.md", f"one look-up of unknown keys in {issuers.COOL_DOWN_SECONDS:.0f} s"),
 )

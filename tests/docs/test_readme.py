@@ -2,7 +2,8 @@
 
 The words after the ticks of a fence say what happens to it. `sh` is run and must succeed, `sh refused` is run and must fail; a `text` fence right
 after either is what it prints. `sh setup` is what the tests' own set-up stands in for. `sh cloud` needs an account: its settings are loaded and
-its commands looked up. `sh policy` runs beside the policy that README shows. What docker does is run where docker is.
+its commands looked up. `sh policy` runs beside the policy that README shows. `sh cost` runs in a copy of the tree, and prints and draws what README
+shows. What docker does is run where docker is.
 """
 
 from __future__ import annotations
@@ -173,6 +174,35 @@ async def test_the_commands_for_a_bucket_make_settings_that_load(tmp_path: Path)
     assert all("edgeproxy check" in fence.text for fence in fences("sh", "cloud"))
 
 
+async def test_what_it_would_cost_is_what_the_command_prints_and_draws(tmp_path: Path) -> None:
+    (fence,) = fences("sh", "cost")
+    (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
+    (tmp_path / "docs").mkdir()
+    environment = clean_environment(tmp_path)
+    environment["PATH"] = os.pathsep.join((str(Path(EDGEPROXY).parent), environment["PATH"]))
+
+    printed = await run(
+        "/bin/sh", "-c", f"set -e\ncd {shlex.quote(str(tmp_path))}\n{fence.text}", environment=environment
+    )
+
+    assert printed == text_after(fence)
+    (chart,) = re.findall(r"^!\[[^\]]+\]\((docs/[a-z]+\.svg)\)$", README.read_text(), re.MULTILINE)
+    assert f"--svg {chart}\n" in fence.text
+    assert (tmp_path / chart).read_bytes() == (ROOT / chart).read_bytes()
+
+
+async def test_the_command_that_prices_a_log_of_ones_own_sets_up_and_estimates() -> None:
+    (fence,) = [fence for fence in fences("sh", "own") if fence.text.startswith("make ")]
+    words = fence.text.split()
+    plan = await run(
+        program("make"), "--dry-run", "--directory", str(ROOT), *words[1:], environment=clean_environment(ROOT)
+    )
+
+    assert re.search(
+        rf"bin/python -m benchmarks\.egress estimate {words[-1].removeprefix('LOG=')} *$", plan, re.MULTILINE
+    ), plan
+
+
 def test_every_setting_that_is_named_exists() -> None:
     known = {name for name, _, _ in config.describe()}
     named = set(re.findall(r"EDGEPROXY_[A-Z_]+", README.read_text()))
@@ -256,7 +286,7 @@ def test_every_fence_is_of_a_kind_that_a_test_looks_at() -> None:
     kinds = {(fence.language, fence.use) for fence in PAGE.fences}
 
     assert kinds == {
-        *(("sh", use) for use in ("", "setup", "refused", "cloud", "policy")),
+        *(("sh", use) for use in ("", "setup", "refused", "cloud", "policy", "own", "cost")),
         *(("yaml", use) for use in ("", *CALLERS)),
         ("text", ""),
         ("json", ""),
@@ -265,7 +295,7 @@ def test_every_fence_is_of_a_kind_that_a_test_looks_at() -> None:
     for fence in PAGE.fences:
         if fence.language == "text":
             before = [other for other in PAGE.fences if other.line < fence.line][-1]
-            assert (before.language, before.use) in (("sh", ""), ("sh", "refused")), fence
+            assert (before.language, before.use) in (("sh", ""), ("sh", "refused"), ("sh", "cost")), fence
 
 
 def test_the_versions_in_the_table_are_those_that_the_pipeline_pins() -> None:
@@ -296,7 +326,7 @@ def test_what_refused_clients_read_is_what_they_are_sent() -> None:
 
 
 def test_it_can_be_read_in_five_minutes() -> None:
-    assert len(README.read_text().splitlines()) < 300
+    assert len(README.read_text().splitlines()) < 350
     assert PAGE.headings == (
         "edgeproxy",
         "Quick start",

@@ -80,7 +80,7 @@ class Dev:
         return line
 
 
-def _three_ports() -> int:
+def three_ports() -> int:
     """Find a port that is free with the two after it: registry, store, issuer."""
     for _ in range(100):
         (first,) = free_ports(1)
@@ -98,7 +98,7 @@ def _three_ports() -> int:
 async def dev(extra: Mapping[str, str] | None = None) -> AsyncIterator[Dev]:
     """Run `edgeproxy dev` as `make run` does, with its data where README says that it is."""
     async with temporary_folder() as folder:
-        port, log = _three_ports(), folder / "dev.log"
+        port, log = three_ports(), folder / "dev.log"
         environment = clean_environment(folder, extra)
         environment["PATH"] = os.pathsep.join((str(Path(EDGEPROXY).parent), environment["PATH"]))
         with log.open("wb") as output:

@@ -16,6 +16,7 @@ from benchmarks.egress.usage import Slices, Usage, scale
 
 DAY = date(2026, 11, 24)
 TB = 10**12
+GIB = 1024**3
 
 LINE = """\
 # a comment
@@ -96,6 +97,67 @@ def test_an_unknown_region_is_told_with_the_line_that_asks_for_it(tmp_path: Path
     assert Pricer(DAY).bill(usage(), place("S3, Fargate"), 1).total > 0
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "line", "why"),
+    [
+        pytest.param("size = 1e9", "size = 0", 2, "size must be more than 0", id="size"),
+        pytest.param("size = 1e9", "size = 1e9\ntimes = 1.5", 2, "times must be a whole number", id="times"),
+        pytest.param("size = 1e9", "size = 1e9\nround_up = 1", 2, "round_up true or false", id="round_up"),
+        pytest.param("date = 2026-05-01", "date = 2026-05-01T00:00:00Z", 2, "'date' is missing or", id="a moment"),
+        pytest.param("date = 2026-05-01", "date = ", 12, "Invalid value", id="not TOML"),
+        pytest.param(
+            'item = "egress"', 'item = "operations"\noperations = "GetObject"', 2, "a list of names", id="a text"
+        ),
+        pytest.param('item = "egress"', 'item = "operations"', 2, "belongs to item 'operations'", id="no operations"),
+        pytest.param("[[price]]", "[[prices]]", 1, "and nothing else", id="another table"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_line(tmp_path: Path, old: str, new: str, line: int, why: str) -> None:
+    path = write(tmp_path)
+    price_files.load("test", tmp_path)
+    path.write_text(path.read_text().replace(old, new))
+
+    with pytest.raises(PriceError, match=f"^{re.escape(str(path))}:{line}: .*{re.escape(why)}"):
+        price_files.load("test", tmp_path)
+
+
+@pytest.mark.parametrize("order", ["from = {begin}, to = {end}", "to = {end}, from = {begin}"])
+def test_steps_that_overlap_on_one_line_are_told_with_that_line(tmp_path: Path, order: str) -> None:
+    first, second = order.format(begin=0, end=100), order.format(begin=90, end=200)
+    steps = (
+        f"steps = [{{ {first}, price = 0 }}, {{ {second}, price = 1 }}, # {{ from = 7 }}\n{{ from = 200, price = 2 }}]"
+    )
+    path = write(tmp_path)
+    text = path.read_text()
+    begin, end = text.index("steps"), text.index("date")
+    path.write_text(text + "\n" + text[:begin].replace('"here"', '"there"') + steps + "\n" + text[end:])
+
+    with pytest.raises(PriceError, match=r"test\.toml:22: the step from 90 overlaps the one before"):
+        price_files.load("test", tmp_path)
+    path.write_text(path.read_text().replace("90", "100"))
+    assert len(price_files.load("test", tmp_path).prices) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ('serves = ["redirect"]', 'serves = ["pigeon"]', "serves must name redirect, proxy or both"),
+        ('serves = ["redirect"]', 'server = ["redirect"]', "'server' is no key of a place"),
+        ('billing = "flat"', 'billing = "free"', "billing 'free' is not one of hours, requests, flat"),
+        ("vcpu = 1, memory_gib = 2 }", "vcpu = 0, memory_gib = 2 }", "an instance has more than 0 vCPU"),
+        ('compute = { prices = "vm", region = "any" }\n', "", "'compute' is missing"),
+    ],
+)
+def test_a_wrong_place_is_told_with_its_line(tmp_path: Path, old: str, new: str, why: str) -> None:
+    path = tmp_path / "places.toml"
+    text = places.FILE.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+    with pytest.raises(PriceError, match=rf"places\.toml:[0-9]+: .*{re.escape(why)}"):
+        places.load(path)
+
+
 def test_another_key_and_another_item_are_refused(tmp_path: Path) -> None:
     write(tmp_path, more='colour = "red"\n')
     with pytest.raises(PriceError, match=r"test\.toml:2: 'colour' is no key"):
@@ -134,12 +196,19 @@ def test_every_shipped_price_has_a_source_and_is_not_from_the_future() -> None:
 
 
 @pytest.mark.parametrize(
-    ("terabytes", "dollars"),
-    [(0.1, 0), (1, 81), (10, 891), (100, 7791), (1100, 58_791)],
+    ("gigabytes", "dollars"),
+    # 100 are free, then 10,140 at 0.09, 40,960 at 0.085, 102,400 at 0.07, the rest at 0.05.
+    [
+        (100, 0),
+        (1024, 83.16),
+        (10_240, 912.6),
+        (102_400, 912.6 + 3481.6 + 3584),
+        (1_126_400, 912.6 + 3481.6 + 7168 + 48_640),
+    ],
     ids=lambda value: f"{value:g}",
 )
-def test_what_leaves_aws_costs_what_its_steps_say(terabytes: float, dollars: float) -> None:
-    assert shipped("aws-egress", Item.EGRESS).cost(terabytes * TB) == pytest.approx(dollars)
+def test_what_leaves_aws_costs_what_its_steps_say(gigabytes: int, dollars: float) -> None:
+    assert shipped("aws-egress", Item.EGRESS).cost(gigabytes * GIB) == pytest.approx(dollars)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +229,7 @@ def test_r2_rounds_storage_up_and_charges_nothing_for_bytes_that_leave() -> None
 
 
 def test_bytes_of_store_and_registry_share_the_steps_of_one_account() -> None:
-    bill = Pricer(DAY).bill(usage(store_egress=80 * 10**9, registry_egress=40 * 10**9), place("S3, Fargate"), 1)
+    bill = Pricer(DAY).bill(usage(store_egress=80 * GIB, registry_egress=40 * GIB), place("S3, Fargate"), 1)
 
     (egress,) = [line for line in bill.lines if line.category is Category.EGRESS]
     assert egress.quantity == 120
@@ -201,7 +270,7 @@ def test_cloud_run_is_billed_by_the_time_of_requests_above_its_free_part() -> No
 
 
 def test_scaling_multiplies_what_flows_and_not_what_is_stored() -> None:
-    used = usage(store_egress=10**10, storage=20 * 10**9, operations={"GetObject": 1_000_000}, error=0.1)
+    used = usage(store_egress=10 * GIB, storage=20 * GIB, operations={"GetObject": 1_000_000}, error=0.1)
 
     one, thirty = (Pricer(DAY).bill(used, place("S3, Fargate"), factor) for factor in (1, 30))
 

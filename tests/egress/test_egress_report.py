@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from datetime import date
 from pathlib import Path
@@ -115,7 +116,10 @@ def test_a_log_is_summed_up_as_worked_out_by_hand() -> None:
 
     assert (seen.blob_bytes, seen.unknown, seen.stored) == (11_000_000, 1, 6_000_000 + 20 * 1024**2)
     # Manifest 2 reads; three blobs a link and the bytes each; one look at a link; a push of three parts.
-    assert redirect.operations == {"GetObject": 2 + 3, "HeadObject": 3 + 1 + 1, "PutObject": 2, "UploadPart": 2}
+    assert redirect.operations == {
+        "GetObject": 2 + 3, "HeadObject": 3 + 1 + 1, "PutObject": 2, "UploadPart": 2,
+        "CreateMultipartUpload": 1, "CompleteMultipartUpload": 1,
+    }  # fmt: skip
     assert redirect.requests == 6
     assert (redirect.store_egress, redirect.registry_egress) == (11_000_000 + 3 * 700, 3 * 700 + 1000 + 3 * 900)
     assert (proxy.store_egress, proxy.registry_egress) == (0, 11_000_000 + 6 * 700 + 1000)
@@ -134,19 +138,35 @@ def test_one_sentence_says_what_it_costs_here_and_elsewhere() -> None:
     said = report.sentence(bills(), 30, DAY)
 
     assert said.startswith("A month of this workload (720.0 GB to clients in 720 requests, 1.0 GB stored) costs $")
-    assert "(edgeproxy-redirect), and $" in said
-    assert "GCS, Cloud Run" in said
-    assert "S3 + CloudFront, Fargate" in said
-    assert said.endswith("at prices of 2026-11-24.")
+    assert "on R2, Cloud Run (edgeproxy with redirects), and $" in said
+    assert " on GCS, Cloud Run (edgeproxy " in said
+    assert " on S3 + CloudFront, Fargate (edgeproxy with redirects)" in said
+    assert said.endswith("at list prices as known on 2026-11-24.")
 
 
 def test_the_table_says_where_the_money_goes_and_how_sure_it_is() -> None:
     text = report.text(bills(), 30, DAY, ["an old price"])
 
-    assert "egress   operations   storage   compute" in text
-    assert "S3 + CloudFront, Fargate" in text
-    assert "30 times a workload of 23.00 hours stands for a month, within" in text
+    head, *rows = (re.split(r"\s{2,}", line) for line in text.splitlines()[2:15] if not line.startswith("---"))
+    assert head == ["place", "registry", "egress", "operations", "storage", "compute", "total", "range"]
+    shown = {(place, registry): float(total.replace(",", "")) for place, registry, *_, total, _ in rows if place}
+    assert shown == {
+        (bill.place.name, bill.usage.name): pytest.approx(bill.total, abs=0.5 if bill.total >= 1000 else 0.005)
+        for bill in bills()
+    }
+    assert "30 times a workload of 23.0 hours stand for a month, give or take" in text
+    assert "note: R2, Cloud Run and GCS, Cloud Run: takes request bodies of up to 32 MiB" in text
     assert "warning: an old price" in text
+
+
+def test_no_figure_of_the_table_is_cut_however_large_it_is() -> None:
+    seen = observe([request(Kind.PULL_BLOB, "a", 10**12, 3600.0 * hour) for hour in range(24)], None)
+
+    text = report.text(Pricer(DAY).bills([usage(seen, "proxy")], load_places(), 3000), 3000, DAY, [])
+
+    assert "72.0 PB to clients" in text
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert re.search(r"^GCS, Cloud Run +edgeproxy-proxy +8,0[0-9]{2},[0-9]{3} ", text, re.MULTILINE)
 
 
 def test_the_chart_is_well_formed_and_its_bars_are_as_long_as_the_costs() -> None:

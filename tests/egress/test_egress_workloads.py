@@ -55,7 +55,12 @@ def test_an_entry_of_the_ibm_traces_becomes_a_request(tmp_path: Path) -> None:
         pytest.param({"http.request.method": "HEAD"}, Kind.LOOK_BLOB, "5e6f", 0, id="a HEAD moves nothing"),
         pytest.param({"http.response.status": 304}, Kind.LOOK_BLOB, "5e6f", 0, id="nothing has changed"),
         pytest.param({"http.response.status": 307}, Kind.PULL_BLOB, "5e6f", None, id="a redirect tells no size"),
-        pytest.param({"http.response.status": 404}, Kind.OTHER, "", 0, id="not found"),
+        pytest.param({"http.response.status": 404}, Kind.MISS_BLOB, "5e6f", 0, id="a blob that is not there"),
+        pytest.param(
+            {"http.response.status": 404, "http.request.method": "HEAD", "http.request.uri": "v2/u/r/manifests/v1"},
+            Kind.MISS_MANIFEST, "v1", 0, id="a manifest that is not there",
+        ),
+        pytest.param({"http.response.status": 403}, Kind.OTHER, "", 0, id="denied"),
         pytest.param({"http.request.uri": "v2/"}, Kind.OTHER, "", 0, id="a ping"),
         pytest.param(
             {"http.request.method": "PUT", "http.request.uri": "v2/u/r/blobs/uploads/99", "http.response.status": 201},
@@ -67,7 +72,7 @@ def test_an_entry_of_the_ibm_traces_becomes_a_request(tmp_path: Path) -> None:
         ),
         pytest.param(
             {"http.request.method": "PATCH", "http.request.uri": "v2/u/r/blobs/uploads/99", "http.response.status": 202},
-            Kind.OTHER, "", 0, id="a part of an upload",
+            Kind.UPLOAD, "", 0, id="a part of an upload",
         ),
     ],
 )  # fmt: skip
@@ -212,6 +217,10 @@ def test_audit_lines_are_read_and_tell_what_a_redirect_led_to(tmp_path: Path) ->
         + line(media_type="x", tag="v1")
         + line(event="push", media_type="x", tag="v1")
         + line(event="denied", outcome="denied")
+        + line(event="upload")
+        + line(event="upload", bytes=700)
+        + line(outcome="failed", status=404, reason="BLOB_UNKNOWN: blob unknown to registry")
+        + line(outcome="failed", status=404, reason="MANIFEST_UNKNOWN: manifest unknown")
     )
 
     requests, _ = read_text(tmp_path, text)
@@ -222,8 +231,108 @@ def test_audit_lines_are_read_and_tell_what_a_redirect_led_to(tmp_path: Path) ->
         (Kind.LOOK_MANIFEST, "v1", 0),
         (Kind.PUSH_MANIFEST, "v1", None),
         (Kind.OTHER, "", 0),
+        (Kind.OTHER, "", 0),
+        (Kind.UPLOAD, "", 700),
+        (Kind.MISS_BLOB, "", 0),
+        (Kind.MISS_MANIFEST, "", 0),
     ]
     assert requests[0].redirected
+
+
+OWN = (
+    'time="2026-11-24T03:32:{second:02d}.9Z" level={level} msg="{msg}" http.request.method={method} http.request.remoteaddr="10.0.0.7:1"'
+    ' http.request.uri="{uri}" http.response.status={status} http.response.written={size}\n'
+)
+BOTH = [
+    # what both of distribution's logs tell of: method, target, status, bytes
+    ("HEAD", "/v2/acme/app/manifests/v1", 404, 96),
+    ("GET", "/v2/acme/app/manifests/v1", 200, 1500),
+    ("GET", f"/v2/acme/app/blobs/{DIGEST}", 200, 5000),
+    ("HEAD", "/v2/acme/app/manifests/v2", 404, 96),
+]
+
+
+def distribution_says(*, own: bool, access: bool, least: str = "info") -> str:
+    """What distribution writes to its standard output, in its order: its own line of a request, then the access log's."""
+    lines = ['time="2026-11-24T03:32:16Z" level=info msg="listening on [::]:5000"\n'] if own else []
+    for second, (method, uri, status, size) in enumerate(BOTH):
+        level, msg = ("info", "response completed") if status < 400 else ("error", "response completed with error")
+        if own and (level == "error" or least == "info"):
+            facts = {"method": method, "uri": uri, "status": status, "size": size, "second": second}
+            lines.append(OWN.format(level=level, msg=msg, **facts))
+        if access:
+            lines.append(COMBINED.format(line=f"{method} {uri}", status=status, size=size))
+    return "".join(lines)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        pytest.param({"own": True, "access": True}, id="both logs"),
+        pytest.param({"own": False, "access": True}, id="the access log"),
+        pytest.param({"own": True, "access": True, "least": "warn"}, id="both logs, warnings only"),
+    ],
+)
+def test_each_request_that_distribution_logs_twice_counts_once(tmp_path: Path, written: dict[str, Any]) -> None:
+    requests, reading = read_text(tmp_path, distribution_says(**written), strict=True)
+
+    assert [(request.kind, request.size) for request in requests] == [
+        (Kind.MISS_MANIFEST, 0),
+        (Kind.PULL_MANIFEST, 1500),
+        (Kind.PULL_BLOB, 5000),
+        (Kind.MISS_MANIFEST, 0),
+    ]
+    assert reading.malformed == 0
+
+
+def test_the_log_of_distribution_is_read_behind_what_a_journal_puts_before_it(tmp_path: Path) -> None:
+    text = "".join(f"Nov 24 03:32:18 host registry[7]: {line}\n" for line in DISTRIBUTION.splitlines())
+
+    (request,), _ = read_text(tmp_path, text)
+
+    assert (request.kind, request.size, request.client) == (Kind.PULL_MANIFEST, 1500, "10.0.0.7")
+
+
+@pytest.mark.parametrize("inside", ["distribution", "combined", "audit"])
+def test_what_docker_packed_into_its_own_json_is_unpacked(tmp_path: Path, inside: str) -> None:
+    text = {
+        "distribution": distribution_says(own=True, access=True),
+        "combined": distribution_says(own=False, access=True),
+        "audit": json.dumps({"time": 1.5, "event": "pull", "outcome": "allowed", "bytes": 5, "digest": DIGEST}) + "\n",
+    }[inside]
+    packed = "".join(
+        json.dumps({"log": line, "stream": "stdout", "time": "2026-11-24T03:32:16Z"}) + "\n"
+        for line in text.splitlines(keepends=True)
+    )
+
+    requests, reading = read_text(tmp_path, packed)
+    plain, _ = read_text(tmp_path, text)
+
+    assert requests == plain != []
+    assert reading.malformed == 0
+
+
+def test_lines_of_requests_that_a_server_could_not_read_are_no_fault_of_the_log(tmp_path: Path) -> None:
+    good = COMBINED.format(line="GET /v2/", status=200, size=2)
+    unread = [
+        '10.0.0.7 - - [24/Nov/2026:03:32:18 +0000] "\\x16\\x03\\x01\\x02 \\x22" 400 157 "-" "-"\n',
+        '10.0.0.7 - - [24/Nov/2026:03:32:18 +0000] "" 400 0 "-" "-"\n',
+    ]
+
+    requests, reading = read_text(tmp_path, good + "".join(unread), strict=True)
+
+    assert (len(requests), reading.passed_over) == (1, 2)
+    with pytest.raises(Refused, match="workload:2: not a line in the combined format"):
+        read_text(tmp_path, good + '10.0.0.7 - - [24/Nov/2026:03:32:18 +0000] "GET /v2/\n', strict=True)
+
+
+def test_a_packed_file_that_is_cut_off_or_damaged_is_refused(tmp_path: Path) -> None:
+    whole = gzip.compress(json.dumps([entry()] * 1000).encode())
+    for damaged in (whole[:-20], whole[:40] + b"xxxx" + whole[44:], b"no gzip"):
+        path = tmp_path / "trace.json.gz"
+        path.write_bytes(damaged)
+        with pytest.raises(Refused, match=r"trace\.json\.gz: "):
+            list(read([path], Reading()))
 
 
 def test_packed_files_are_read(tmp_path: Path) -> None:

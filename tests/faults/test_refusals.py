@@ -147,10 +147,11 @@ async def settled(registry: Registry, operations: Client, baseline: Standing) ->
     return now
 
 
-@pytest.fixture(params=["filesystem", "versitygw"])
+@pytest.fixture(params=["filesystem-hypercorn", "versitygw-hypercorn", "filesystem-granian"])
 async def registry(request: pytest.FixtureRequest) -> AsyncIterator[Registry]:
-    kind: StoreKind = request.param
-    async with serving(kind, policy=POLICY, max_blob_bytes=str(MAX_BLOB_BYTES)) as running:
+    kind: StoreKind
+    kind, server = request.param.split("-")
+    async with serving(kind, policy=POLICY, server=server, max_blob_bytes=str(MAX_BLOB_BYTES)) as running:
         yield running
 
 

@@ -20,12 +20,16 @@ from typing import Any, cast
 from urllib.parse import quote, urlencode
 
 from edgeproxy.access.bearers import Bearers
-from edgeproxy.access.credentials import Authenticated, Credentials
+from edgeproxy.access.credentials import Credentials
 from edgeproxy.access.issuers import FetchFailed, IssuerKeys
 from edgeproxy.access.policy import Policy, load_policy
 from edgeproxy.access.signing import SigningKeys, new_key
 from edgeproxy.access.tokens import Verifier
 from edgeproxy.audit import AuditLog
+from edgeproxy.counters import Counters
+from edgeproxy.exposition import counted, printed
+from edgeproxy.metrics import Samples
+from edgeproxy.readings import of_registry
 from edgeproxy.registry.service import Registry, make_registry
 from edgeproxy.storage import Store
 from edgeproxy.storage.file_presign import FilePresigner
@@ -33,8 +37,7 @@ from edgeproxy.storage.filesystem import FilesystemStore
 from edgeproxy.web.blobs import Delivery
 from edgeproxy.web.front import Front, routed
 from edgeproxy.web.gate import Gate
-from edgeproxy.web.heads import Head
-from edgeproxy.web.operations import Probes, make_metrics
+from edgeproxy.web.operations import Probes
 from edgeproxy.web.records import Record
 from edgeproxy.web.registry import RegistryEndpoint
 from edgeproxy.web.token import TokenService, token_routes
@@ -131,6 +134,7 @@ class World:
     gate: Gate = field(init=False)
     bearers: Bearers = field(init=False)
     app: Front = field(init=False)
+    counters: Counters = field(default_factory=Counters)
     _markers: itertools.count[int] = field(default_factory=itertools.count)
 
     def build(self, claims: Mapping[str, Any] | None = None, **how: Any) -> str:
@@ -140,6 +144,10 @@ class World:
     def person(self, *groups: str, **claims: Any) -> str:
         """Mint the token of somebody in these groups."""
         return self.staff.mint({"groups": list(groups), **claims})
+
+    def numbers(self) -> Samples:
+        """Give what /metrics would tell."""
+        return counted(self.counters) | of_registry(self.registry)
 
     def set_policy(self, text: str) -> None:
         self.policy = policy_of(text)
@@ -278,9 +286,6 @@ def _wire(world: World, presigner: FilePresigner) -> IssuerKeys:
     world.bearers = Bearers(world.keys, PUBLIC_URL, lambda count: next(names).to_bytes(count, "big"))
     credentials = Credentials(verifier, world.bearers)
 
-    async def authenticate(head: Head, policy: Policy) -> Authenticated:
-        return await credentials.authenticate(head.fields.get(b"authorization", []), policy, world.clock())
-
     world.registry = make_registry(
         cast("Store", world.store),
         clock=world.clock,
@@ -290,8 +295,8 @@ def _wire(world: World, presigner: FilePresigner) -> IssuerKeys:
         max_blob_bytes=None,
     )
     world.audit = AuditLog([world.lines])
-    record = Record(world.audit, world.clock, lambda: world.policy.version)
-    world.gate = Gate(lambda: world.policy, authenticate, world.clock, PUBLIC_URL)
+    record = Record(world.audit, world.clock, lambda: world.policy.version, world.counters)
+    world.gate = Gate(lambda: world.policy, credentials, world.clock, PUBLIC_URL)
     endpoint = RegistryEndpoint(
         world.registry,
         world.gate,
@@ -312,6 +317,8 @@ def _wire(world: World, presigner: FilePresigner) -> IssuerKeys:
         make_id=lambda: "r1",
         audit=record.token,
     )
-    probes = Probes({}, make_metrics(world.registry))
-    world.app = Front(endpoint, routed([*token_routes(tokens), *probes.probe_routes]), lambda: "r1")
+    probes = Probes({}, lambda: printed(world.numbers()))
+    world.app = Front(
+        endpoint, routed([*token_routes(tokens), *probes.probe_routes]), lambda: "r1", counters=world.counters
+    )
     return issuer_keys

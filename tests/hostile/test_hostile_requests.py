@@ -354,10 +354,13 @@ FRAMING = {
 }
 
 
+@pytest.mark.parametrize("server", ["hypercorn", "granian"])
 @pytest.mark.parametrize("rest", FRAMING.values(), ids=FRAMING)
-async def test_a_request_framed_in_two_ways_is_refused_and_nothing_behind_it_is_read(world: World, rest: bytes) -> None:
+async def test_a_request_framed_in_two_ways_is_refused_and_nothing_behind_it_is_read(
+    world: World, rest: bytes, server: str
+) -> None:
     smuggled = b"GET /v2/public/app/manifests/latest HTTP/1.1\r\nHost: x\r\nX-Request-Id: smuggled\r\n\r\n"
-    async with listening(world.app) as (host, port):
+    async with listening(world.app, server) as (host, port):
 
         async def send(text: bytes) -> bytes:
             reader, writer = await asyncio.open_connection(host, port)

@@ -21,9 +21,14 @@ from edgeproxy.access.decisions import Claim, Identity
 from edgeproxy.access.policy import Policy, load_policy
 from edgeproxy.access.refusals import TokenReason, TokenRefused
 from edgeproxy.audit import AuditLog
+from edgeproxy.counters import Counters
+from edgeproxy.exposition import counted, printed
+from edgeproxy.metrics import Samples
+from edgeproxy.readings import caches_of, of_audit, of_caches, of_registry
 from edgeproxy.registry.service import Registry, make_registry
 from edgeproxy.serving import Site, serve_sites
 from edgeproxy.storage import Presigner, Store
+from edgeproxy.storage.counted import CountedStore
 from edgeproxy.storage.file_presign import FilePresigner
 from edgeproxy.storage.filesystem import FilesystemStore
 from edgeproxy.web.answers import Send
@@ -31,8 +36,7 @@ from edgeproxy.web.blobs import Delivery
 from edgeproxy.web.bodies import Receive
 from edgeproxy.web.front import Front
 from edgeproxy.web.gate import Gate
-from edgeproxy.web.heads import Head
-from edgeproxy.web.operations import Probes, make_metrics
+from edgeproxy.web.operations import Probes
 from edgeproxy.web.records import Record
 from edgeproxy.web.registry import RegistryEndpoint
 from tests.r2.stores import Watched, watched_double
@@ -160,6 +164,7 @@ class House:
     callers: dict[str, Authenticated]
     lines: Lines = field(default_factory=Lines)
     audit: AuditLog = field(init=False)
+    counters: Counters = field(default_factory=Counters)
     registry: Registry = field(init=False)
     gate: Gate = field(init=False)
     app: Front = field(init=False)
@@ -189,6 +194,11 @@ class House:
         """Give the next audit event."""
         return await asyncio.to_thread(self.lines.queue.get)
 
+    def numbers(self) -> Samples:
+        """Give what /metrics would tell."""
+        caches = of_caches(caches_of(self.registry, self.gate))
+        return counted(self.counters) | of_registry(self.registry) | caches | of_audit(self.audit)
+
     def set_policy(self, text: str) -> None:
         self.policy = policy_of(text)
 
@@ -217,6 +227,22 @@ class House:
         """Open an upload session; give its Location."""
         reply = await self.ask("POST", f"/v2/{repository}/blobs/uploads/", body=b"", **options)
         return reply.expect(202).header("location")
+
+
+class Named:
+    """An authenticator for which the name of a caller is its token."""
+
+    def __init__(self, callers: Mapping[str, Authenticated]) -> None:
+        self._callers = callers
+
+    def remembered(self, headers: Sequence[bytes], policy: Policy, now: float) -> Authenticated | None:
+        return self._callers.get(headers[0].decode().removeprefix("Bearer "))
+
+    async def authenticate(self, headers: Sequence[bytes], policy: Policy, now: float) -> Authenticated:
+        who = self.remembered(headers, policy, now)
+        if who is None:
+            raise TokenRefused(TokenReason.SIGNATURE, "the token is not signed by its issuer", detail="for operators")
+        return who
 
 
 async def call(
@@ -295,6 +321,7 @@ def build(
     *,
     policy: str = OPEN,
     clock: Clock | None = None,
+    counters: Counters | None = None,
     callers: Mapping[str, Authenticated] | None = None,
     redirect: bool = True,
     max_manifest_bytes: int = 4 * 1024 * 1024,
@@ -304,14 +331,8 @@ def build(
 ) -> House:
     """Wire a registry as it is served."""
     clock = clock or Clock()
-    house = House(store, clock, policy_of(policy), dict(callers or {}))
+    house = House(store, clock, policy_of(policy), dict(callers or {}), counters=counters or Counters())
     names = itertools.count(1)
-
-    async def authenticate(head: Head, _: Policy) -> Authenticated:
-        name = head.fields[b"authorization"][0].decode().removeprefix("Bearer ")
-        if name not in house.callers:
-            raise TokenRefused(TokenReason.SIGNATURE, "the token is not signed by its issuer", detail="for operators")
-        return house.callers[name]
 
     house.registry = make_registry(
         store,
@@ -322,18 +343,18 @@ def build(
         max_blob_bytes=max_blob_bytes,
     )
     house.audit = AuditLog([house.lines])
-    house.gate = Gate(lambda: house.policy, authenticate, clock, PUBLIC_URL)
+    house.gate = Gate(lambda: house.policy, Named(house.callers), clock, PUBLIC_URL)
     endpoint = RegistryEndpoint(
         house.registry,
         house.gate,
         presigner,
         Delivery("redirect" if redirect else "proxy", 300, may_redirect=True),
         max_manifest_bytes=max_manifest_bytes,
-        record=Record(house.audit, clock, lambda: house.policy.version),
+        record=Record(house.audit, clock, lambda: house.policy.version, house.counters),
         make_id=lambda: "r1",
     )
-    probes = Probes({}, make_metrics(house.registry))
-    house.app = Front(endpoint, Starlette(routes=probes.all_routes), lambda: "r1")
+    probes = Probes({}, lambda: printed(house.numbers()))
+    house.app = Front(endpoint, Starlette(routes=probes.all_routes), lambda: "r1", counters=house.counters)
     return house
 
 
@@ -344,7 +365,9 @@ async def on_directory(folder: Path, **options: Any) -> AsyncIterator[House]:
     wrap = options.pop("wrap", lambda store: store)
     store = await FilesystemStore.open(folder)
     try:
-        house = build(wrap(store), FilePresigner(STORE_URL, b"u" * 32, clock), **options)
+        counters = Counters()
+        store_seen = CountedStore(wrap(store), counters.store_call)
+        house = build(store_seen, FilePresigner(STORE_URL, b"u" * 32, clock), counters=counters, **options)
         yield house
         await house.registry.uploads.wait_for_commits()
         house.audit.close()
@@ -356,24 +379,43 @@ async def on_directory(folder: Path, **options: Any) -> AsyncIterator[House]:
 async def on_double(**options: Any) -> AsyncIterator[tuple[House, Watched]]:
     """Run a registry over the strict double of R2, which counts what is asked of it."""
     async with watched_double() as watched:
-        house = build(watched.store, watched.store.presigner(), **options)
+        house = build(watched.store, watched.store.presigner(), counters=watched.counters, **options)
         yield house, watched
         await house.registry.uploads.wait_for_commits()
         house.audit.close()
 
 
 @asynccontextmanager
-async def listening(app: Any) -> AsyncIterator[tuple[str, int]]:
+async def listening(app: Any, server: str = "hypercorn") -> AsyncIterator[tuple[str, int]]:
     """Serve an application as the program does, on a port that the system chooses."""
     listener = socket.create_server(("127.0.0.1", 0))
     host, port = listener.getsockname()
+    bind = f"fd://{listener.detach()}"
+    if server == "granian":  # binds by itself
+        socket.socket(fileno=int(bind.removeprefix("fd://"))).close()
+        bind = f"{host}:{port}"
     stop = asyncio.Event()
-    serving = asyncio.create_task(serve_sites([Site(app, (f"fd://{listener.detach()}",))], stop, "hypercorn"))
+    serving = asyncio.create_task(serve_sites([Site(app, (bind,))], stop, server))
     try:
+        if server == "granian":
+            await _listens(host, port)
         yield host, port
     finally:
         stop.set()
         await serving
+
+
+async def _listens(host: str, port: int) -> None:
+    """Wait until somebody listens; a server that binds by itself does not say when it has."""
+    for _ in range(500):
+        try:
+            _, writer = await asyncio.open_connection(host, port)
+        except OSError:
+            await asyncio.sleep(0.02)
+        else:
+            writer.close()
+            return
+    raise AssertionError(f"nobody listens on port {port}")
 
 
 def descriptor(content: bytes, media_type: str, **more: Any) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeproxy.oci.errors import BadRequest
+from edgeproxy.web.heads import Head
 from tests.http.harness import House, digest_of, listening, on_directory
 
 BLOB = b"blob"
@@ -207,3 +209,11 @@ async def test_a_head_names_its_length_and_sends_no_byte_of_it(wire: Wire) -> No
     assert b"content-length: 4" in head
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
     writer.close()
+
+
+@pytest.mark.parametrize("version", ["1.0", "1"])
+def test_http_1_0_is_taken_however_the_server_names_it(version: str) -> None:
+    scope = {"http_version": version, "method": "GET", "headers": [], "raw_path": b"/readyz", "query_string": b""}
+    assert Head.read(scope).raw_path == b"/readyz"
+    with pytest.raises(BadRequest, match="does not exist"):
+        Head.read({**scope, "http_version": "0.9"})

@@ -13,8 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def loopback_tls(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """Make a key and a certificate for 127.0.0.1; give the server's context and the file that clients trust."""
+def loopback_tls(folder: Path, *, lasts: timedelta = timedelta(days=1)) -> tuple[ssl.SSLContext, Path]:
+    """Make a key and a certificate for 127.0.0.1; give the server's context and the file that clients trust.
+
+    `lasts` is counted from now; a negative one gives a certificate that has expired.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "r2 double")])
     now = datetime.now(UTC)
@@ -24,8 +27,8 @@ def loopback_tls(folder: Path) -> tuple[ssl.SSLContext, Path]:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - timedelta(days=100))
+        .not_valid_after(now + lasts)
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgeproxy.counters import RETRY, Counters
 from edgeproxy.storage.s3 import S3Store, open_s3
 from tests.r2.app import Double
 from tests.r2.running import RunningDouble, running_double
@@ -20,6 +21,7 @@ class Watched:
     running: RunningDouble
     waits: list[float] = field(default_factory=list)
     attempts: list[tuple[str, str]] = field(default_factory=list)
+    counters: Counters = field(default_factory=Counters)
 
     @property
     def double(self) -> Double:
@@ -35,19 +37,22 @@ async def watched(running: RunningDouble, **options: Any) -> AsyncIterator[Watch
     """Open a store on a double that runs."""
     waits: list[float] = []
     attempts: list[tuple[str, str]] = []
+    counters = Counters()
 
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
 
     def on_call(operation: str, seconds: float, outcome: str) -> None:
         assert seconds >= 0
-        attempts.append((operation, outcome))
+        counters.store_call(operation, seconds, outcome)
+        if outcome != RETRY:
+            attempts.append((operation, outcome))
 
     defaults = {"region": "auto", "endpoint": running.endpoint, "prefix": "pre", "sleep": sleep, "on_call": on_call}
     if "session" not in options and "credentials" not in options:
         defaults["credentials"] = running.credentials
     async with open_s3(running.double.name, **(defaults | options)) as store:
-        yield Watched(store, running, waits, attempts)
+        yield Watched(store, running, waits, attempts, counters)
 
 
 @asynccontextmanager

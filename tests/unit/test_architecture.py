@@ -27,6 +27,7 @@ BROAD_HANDLERS = {
 
 AWAITING_NOTHING = {
     "health.py:of_policy": "is one of the checks behind /readyz, of which others wait for the store",
+    "health.py:of_process": "is one of the checks behind /readyz, of which others wait for the store",
     "registry/fsck.py:listed": "stands in for a listing of the store",
     "storage/file_presign.py:presign": "Presigner: others may have to fetch credentials",
     "web/blobs.py:start": "a handler: all are awaited alike",

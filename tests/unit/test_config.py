@@ -411,6 +411,10 @@ class TestQuantities:
         assert "did you mean 10.0.0.0/8?" in problems(trusted_proxies="10.0.0.1/8")[0]
         assert loaded(trusted_proxies="10.0.0.1").trusted_proxies == (ip_network("10.0.0.1/32"),)
         assert "EDGEPROXY_TRUSTED_PROXIES must be CIDRs" in problems(trusted_proxies="10.0.0.0/8,")[0]
+        assert loaded(trusted_proxies="unix, fd00::/8").trusted_proxies == ("unix", ip_network("fd00::/8"))
+        assert "or unix" in problems(trusted_proxies="unix:/run/edgeproxy.sock")[0]
+        assert loaded(trusted_proxies="::ffff:10.0.0.0/104").trusted_proxies == (ip_network("10.0.0.0/8"),)
+        assert loaded(trusted_proxies="::/0").trusted_proxies == (ip_network("::/0"),)
 
     @pytest.mark.parametrize("text", ["stdout", "file:/var/log/audit", "stdout,file:a", "file:a, file:b"])
     def test_audit_goes_to_one_or_more_places(self, text: str) -> None:

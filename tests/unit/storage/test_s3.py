@@ -91,7 +91,7 @@ async def test_a_store_that_hangs_is_given_up_at_the_deadline() -> None:
 
 
 async def test_an_attempt_that_hangs_is_followed_by_another(s3: Watched) -> None:
-    async with watched(s3.running, limits=Limits(read=0.1)) as hasty:
+    async with watched(s3.running, limits=Limits(read=1.0)) as hasty:
         hasty.double.faults.add("latency", seconds=3600)
         await hasty.store.put("a", b"")
         assert hasty.outcomes("PutObject") == ["TimeoutError", "ok"]

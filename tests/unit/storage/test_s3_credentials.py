@@ -85,6 +85,19 @@ async def test_a_url_is_signed_with_the_session_token_and_ends_with_it() -> None
     assert query((await signing.presign("a", 300)).url)["X-Amz-Security-Token"] == "token-2"
 
 
+class IssuerWithoutTokens(Issuer):
+    """Some that give temporary keys give them without a session token."""
+
+    async def issue(self) -> dict[str, str]:
+        return {**await super().issue(), "token": ""}
+
+
+async def test_an_empty_session_token_is_none_as_a_store_refuses_a_url_that_carries_it() -> None:
+    signing = await presigner(IssuerWithoutTokens(Clock(1_800_000_000.0)))
+
+    assert "X-Amz-Security-Token" not in (await signing.presign("a", 300)).url
+
+
 async def test_credentials_are_renewed_before_their_end_and_urls_are_signed_with_the_new_ones() -> None:
     issuer = Issuer(Clock(1_800_000_000.0))
     signing = await presigner(issuer)
