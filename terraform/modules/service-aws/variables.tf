@@ -217,10 +217,10 @@ variable "settings" {
 
   validation {
     condition = length(setintersection(keys(var.settings), [
-      "EDGEPROXY_AUDIT", "EDGEPROXY_BIND", "EDGEPROXY_LOG_FORMAT", "EDGEPROXY_LOG_LEVEL", "EDGEPROXY_POLICY", "EDGEPROXY_PUBLIC_URL",
+      "EDGEPROXY_AUDIT", "EDGEPROXY_BIND", "EDGEPROXY_DRAIN_SECONDS", "EDGEPROXY_LOG_FORMAT", "EDGEPROXY_LOG_LEVEL", "EDGEPROXY_POLICY", "EDGEPROXY_PUBLIC_URL",
       "EDGEPROXY_SIGNING_KEYS", "EDGEPROXY_SIGNING_KEYS_PEM", "EDGEPROXY_STORE", "EDGEPROXY_TRUSTED_PROXIES", "EDGEPROXY_WORKERS",
     ])) == 0
-    error_message = "settings must not hold what the module sets itself: audit, bind, log, policy, public URL, signing keys, store, trusted proxies and workers. Most have a variable of their own."
+    error_message = "settings must not hold what the module sets or leaves out on purpose: audit, bind, draining, log, policy, public URL, signing keys, store, trusted proxies and workers. Most have a variable of their own."
   }
 }
 
