@@ -263,6 +263,14 @@ async def test_on_s3_the_bucket_is_guarded_and_the_role_is_exactly_what_the_prog
 
         refused = await mine(folder, "destroy", "-auto-approve", "-no-color", "-refresh=false", status=1)
         assert "prevent_destroy" in refused
+
+        # As the example's README takes it down: everything goes but the bucket.
+        with (folder / "override.tf").open("a") as override:
+            override.write('module "registry" {\n  deletion_protection = false\n}\n')
+        await mine(folder, "apply", "-auto-approve", "-input=false", "-no-color")
+        await mine(folder, "state", "rm", "module.bucket")
+        await mine(folder, "destroy", "-auto-approve", "-no-color")
+        assert [role["RoleName"] for role in (await cloud.ask("iam", "list_roles"))["Roles"]] == []
         assert await cloud.read(BUCKET, POLICY_KEY)
 
 
