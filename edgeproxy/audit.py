@@ -137,9 +137,10 @@ class AuditLog:
         closing = False
         while not closing:
             self._awake.wait()
-            closing = self._closing.wait(GATHER_SECONDS)
-            # Cleared before the lines are taken: what comes later wakes this thread again.
+            self._closing.wait(GATHER_SECONDS)
+            # Cleared before lines are taken and the end is looked for: what comes later wakes this thread again.
             self._awake.clear()
+            closing = self._closing.is_set()
             while self._lines:
                 self._write_some()
 

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 import aiohttp
 
-from benchmarks.egress import processes
+from benchmarks import processes
 from benchmarks.egress.counting import CountingProxy, counting
 from benchmarks.egress.http1 import Exchange
 from benchmarks.egress.operations import is_presigned

@@ -79,6 +79,23 @@ def test_no_request_waits_for_a_sink_and_what_does_not_fit_is_counted_and_told(
     assert [message.partition(",")[0] for message in caplog.messages] == ["2 audit lines were dropped"]
 
 
+def test_a_close_that_comes_just_when_the_thread_has_gathered_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = Kept()
+    log = AuditLog([sink])
+    awake, clear = log._awake, log._awake.clear
+
+    def clear_late() -> None:
+        log._closing.set()
+        awake.set()
+        clear()
+
+    monkeypatch.setattr(awake, "clear", clear_late)
+    log.emit({"n": 1})
+    log._thread.join(10)
+    assert not log._thread.is_alive()
+    assert [json.loads(line)["n"] for line in sink.lines] == [1]
+
+
 def test_a_sink_that_fails_takes_nothing_from_the_others_and_goes_on_when_it_can() -> None:
     broken, good = Kept(), Kept()
     broken.error = OSError(28, "no space left on device")
