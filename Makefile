@@ -4,6 +4,7 @@
 #   make test   the tests that need nothing but Python; those that need a program that is missing are skipped and say so
 #   make rings  the tests that need real programs: clients, conformance, faults, permissions, proxies, upgrades, README, ... (.ci/run installs them)
 #   make mutants  how many changed lines of the decision no test notices (some ten minutes)
+#   make clouds  the tests of terraform/, against stand-ins for the clouds in an environment of their own; terraform has to be there
 #   make cost LOG=access.log  what a month of that log's traffic costs, on R2 and elsewhere (OPTIONS="--scale 30x" for a day of it)
 #   make lint   style, types, import rules
 #   make image  the container image, with docker; IMAGE_OPTIONS go to `docker build`, SOURCE is a label: where its source is
@@ -15,12 +16,12 @@ VENV ?= .venv
 PYTEST ?=
 OPTIONS ?=
 BIN := $(VENV)/bin
-RINGS := tests/check tests/clients tests/conformance tests/container tests/continuity tests/edge tests/faults tests/identity
+RINGS := tests/check tests/clients tests/conformance tests/container tests/continuity tests/edge tests/faults tests/identity tests/terraform
 STAMPS := $(VENV)/.edgeproxy
 UV_VERSION := $(shell sed -n 's/^UV_VERSION=//p' .ci/versions)
 
 .DEFAULT_GOAL := run
-.PHONY: run test rings cost lint lint-style lint-types lint-imports mutants development image lock clean
+.PHONY: run test rings clouds cost lint lint-style lint-types lint-imports mutants development image lock clean
 
 run: $(STAMPS)/runtime
 	$(BIN)/edgeproxy dev
@@ -30,6 +31,9 @@ test: $(STAMPS)/development
 
 rings: $(STAMPS)/development
 	$(BIN)/pytest $(PYTEST) $(RINGS)
+
+clouds: $(STAMPS)/development .venv-clouds/.edgeproxy
+	$(BIN)/pytest $(PYTEST) tests/terraform
 
 cost: $(STAMPS)/runtime
 	@test -n "$(LOG)" || { echo "make cost LOG=access.log: name an access log, or benchmarks/egress/sample/day.json" >&2; exit 2; }
@@ -68,6 +72,11 @@ $(STAMPS)/development: requirements/development.txt $(STAMPS)/runtime
 	$(INSTALL) --require-hashes -r requirements/development.txt
 	@touch $@
 
+.venv-clouds/.edgeproxy: requirements/clouds.txt
+	$(PYTHON) -m venv .venv-clouds
+	.venv-clouds/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/clouds.txt
+	@touch $@
+
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' edgeproxy/__init__.py)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
 SOURCE ?=
@@ -87,6 +96,7 @@ lock:
 	$(LOCK) --group build --constraint requirements/runtime.txt --output-file requirements/build.txt
 	$(LOCK) pyproject.toml --all-extras --group test --group lint --constraint requirements/runtime.txt --constraint requirements/build.txt \
 		--output-file requirements/development.txt
+	$(LOCK) --group clouds --output-file requirements/clouds.txt
 
 clean:
 	rm -rf $(VENV) .venv-* .edgeproxy .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist wheels

@@ -285,9 +285,9 @@ async def _start(policy: CurrentPolicy, store: Store, settings: Settings) -> Non
 
 def _signing_keys(settings: Settings) -> SigningKeys:
     try:
-        return SigningKeys.load(settings.signing_keys)
+        return SigningKeys.load(settings.signing_keys, pem=settings.signing_keys_pem)
     except SigningKeyError as error:
-        raise StartError(f"EDGEPROXY_SIGNING_KEYS: {error}") from None
+        raise StartError(f"EDGEPROXY_SIGNING_KEYS{'_PEM' if settings.signing_keys_pem else ''}: {error}") from None
 
 
 async def _warm(issuer_keys: IssuerKeys, policy: CurrentPolicy) -> None:

@@ -103,6 +103,7 @@ class AuditLog:
         self._reopen = threading.Event()
         self.dropped = 0
         self.written = 0
+        self._told = 0
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
 
@@ -151,6 +152,14 @@ class AuditLog:
         for sink in self._sinks:
             self._write(sink, lines, reopen=reopen)
         self.written += len(lines)
+        self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
+        """Have the operator's log say it, once for all that were dropped since it last did."""
+        dropped = self.dropped
+        if dropped > self._told:
+            _log.error("%s audit lines were dropped, as their sinks do not keep up or fail", dropped - self._told)
+            self._told = dropped
 
     def _write(self, sink: Sink, lines: Sequence[bytes], *, reopen: bool) -> None:
         try:

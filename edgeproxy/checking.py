@@ -51,9 +51,11 @@ async def checks(settings: Settings) -> AsyncIterator[CheckResult]:
 
 def _signing_keys(settings: Settings) -> CheckResult:
     try:
-        SigningKeys.load(settings.signing_keys)
+        SigningKeys.load(settings.signing_keys, pem=settings.signing_keys_pem)
     except SigningKeyError as error:
-        return CheckResult("signing keys", f"EDGEPROXY_SIGNING_KEYS: {error}")
+        return CheckResult(
+            "signing keys", f"EDGEPROXY_SIGNING_KEYS{'_PEM' if settings.signing_keys_pem else ''}: {error}"
+        )
     return CheckResult("signing keys", "")
 
 

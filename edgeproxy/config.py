@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -65,6 +65,7 @@ class Settings:
     """Every setting, checked. Only `load` makes one. Addresses are `host:port`, `[v6]:port` or `unix:/path`; sizes are bytes.
 
     `store_bind` is None unless the store is served here. `policy` is a path, or `store:` for the document in the bucket.
+    `signing_keys_pem` is the text of the signing keys, or "": then they are in the files of `signing_keys`.
     """
 
     bind: str
@@ -73,6 +74,7 @@ class Settings:
     store_public_endpoint: str
     store_bind: str | None
     policy: str
+    signing_keys_pem: str = field(repr=False)
     signing_keys: Path
     deliver: Literal["redirect", "proxy"]
     redirect_seconds: int
@@ -203,6 +205,8 @@ def _conflicts(values: Mapping[str, Any], given: Mapping[str, Given]) -> list[Se
                 f"has the host {store}, which is or lies under {public}, the host of EDGEPROXY_PUBLIC_URL: clients would send "
                 "their tokens to the store. Give the store another host name, or set EDGEPROXY_DELIVER=proxy",
             )
+    if given.keys() >= {"signing_keys", "signing_keys_pem"}:
+        problem("signing_keys_pem", "holds keys while EDGEPROXY_SIGNING_KEYS names files of keys: set one of the two")
     if values.get("server") == "granian" and values.get("workers", 1) > 1:
         for setting in ("bind", "store_bind", "operations_bind"):
             if str(values.get(setting)).startswith("unix:"):
@@ -275,6 +279,15 @@ def _store_public_endpoint(values: Mapping[str, Any]) -> str:
     )
 
 
+def _signing_keys(values: Mapping[str, Any]) -> Path:
+    if not values["signing_keys_pem"]:
+        raise ValueError(
+            "is required: a PEM file, or a directory of ES256 keys (KID.pem), which 'edgeproxy keys new' makes; or the keys "
+            "themselves in EDGEPROXY_SIGNING_KEYS_PEM"
+        )
+    return Path()
+
+
 def _log_format(_: Mapping[str, Any]) -> str:
     return "console" if sys.stderr.isatty() else "json"
 
@@ -344,10 +357,20 @@ _SETTINGS: Final = (
         ("store", "store_bind", "public_url", "deliver"),
     ),
     _required("policy", "the policy document: a path, or store: for the one in the bucket", str),
-    _required(
+    _optional(
+        "signing_keys_pem",
+        "the ES256 keys themselves in PEM form, one after the other, the first signs: for secrets that arrive in the environment",
+        "none",
+        quantities.key_text,
+        "",
+    ),
+    _Setting(
         "signing_keys",
         "a PEM file, or a directory of ES256 keys (KID.pem), which 'edgeproxy keys new' makes",
+        "required without EDGEPROXY_SIGNING_KEYS_PEM",
         quantities.key_path,
+        _signing_keys,
+        ("signing_keys_pem",),
     ),
     _plain("redirect_seconds", "life of a presigned URL, 10 to 3600", "300", quantities.whole(10, 3600)),
     _plain("token_seconds", "life of our bearer, 60 to 3600", "900", quantities.whole(60, 3600)),

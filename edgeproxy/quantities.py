@@ -112,3 +112,10 @@ def key_path(text: str) -> Path:
     if "\n" in text or "-----BEGIN" in text:
         raise ValueError("must be the path of a PEM file or of a directory of them, not the key itself")
     return Path(text)
+
+
+def key_text(text: str) -> str:
+    """Read private keys in PEM form; whoever wrote something else is not shown it."""
+    if not text.startswith("-----BEGIN") or "PRIVATE KEY-----" not in text:
+        raise ValueError("must be private keys in PEM form, each from its BEGIN line to its END line, not a path")
+    return text

@@ -236,9 +236,12 @@ class CurrentPolicy:
             return
         before = self()
         since = self._clock() if policy.version != before.version else self.since
+        mended = bool(self.problem)
         self._loaded, self._tried, self.problem = Loaded(policy, since, mark), mark, ""
-        if policy.version != before.version:
+        # Also where the old document came back: an alarm that a line of the log raised ends by this one.
+        if mended or policy.version != before.version:
             _log.info("policy %s is in force", policy.version[:12])
+        if policy.version != before.version:
             self._changed(before, policy)
 
     def _alarm(self, problem: str) -> None:

@@ -7,68 +7,44 @@ has had the time to load it. If all are younger than that, the first of them sig
 To rotate: `edgeproxy keys new DIR` on what the replicas share, and `edgeproxy keys retire` for the old key once the last
 bearer that it signed has expired (an hour, or the longest `token_seconds` of the policy). Retiring a key at once makes
 every token that it signed invalid.
+
+Where there are no files, as secrets arrive in the environment, the keys are one text: the first of them signs, and they
+stay what they are until the process ends.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import time
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from edgeproxy.access import jws
-from edgeproxy.access.jws import PublicKey
+from edgeproxy.access.signing_key import ALGORITHM, SigningKey, SigningKeyError, read_file, read_text
 
-ALGORITHM: Final = "ES256"
+__all__ = [
+    "ALGORITHM",
+    "YOUNG_SECONDS",
+    "KeyListing",
+    "SigningKey",
+    "SigningKeyError",
+    "SigningKeys",
+    "list_keys",
+    "new_key",
+    "retire",
+]
+
 YOUNG_SECONDS: Final = 180.0
 """How long a new key only verifies. Replicas look for new keys much more often, but a folder may take two minutes to reach them, as
 a Kubernetes Secret does."""
 
-_KID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _PEM_NAME: Final = re.compile(r"[^.].*\.pem", re.DOTALL)
-_MAX_FILE_BYTES: Final = 64 * 1024
-
-
-class SigningKeyError(Exception):
-    """Signing keys that cannot be used; the text names the file and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class SigningKey:
-    """One key. `since` (seconds since the epoch) is when its file was written."""
-
-    kid: str
-    since: float
-    public: PublicKey
-    jwk: Mapping[str, str]
-    _private: ec.EllipticCurvePrivateKey = field(repr=False, compare=False)
-
-    def sign(self, claims: Mapping[str, Any], typ: str) -> str:
-        """Sign claims as a token of this type, in compact form."""
-        return jws.signed(claims, self._private, algorithm=ALGORITHM, header={"typ": typ, "kid": self.kid})
-
-    def derive(self, purpose: str) -> bytes:
-        """Derive 32 secret bytes for one purpose (HKDF, RFC 5869), from which neither the key nor others can be found."""
-        secret = self._private.private_numbers().private_value.to_bytes(32, "big")
-        return HKDF(hashes.SHA256(), 32, salt=None, info=b"edgeproxy " + purpose.encode()).derive(secret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +64,22 @@ class SigningKeys:
         self._clock = clock
         self._seen: tuple[object, ...] = ()
         self._keys: Mapping[str, SigningKey] = {}
+        self._fixed = False
 
     @classmethod
-    def load(cls, path: Path, clock: Callable[[], float] = time.time) -> SigningKeys:
-        """Load a PEM file, or every `KID.pem` of a directory.
+    def load(cls, path: Path, clock: Callable[[], float] = time.time, *, pem: str = "") -> SigningKeys:
+        """Load a PEM file, or every `KID.pem` of a directory; or instead of both the keys in `pem`, of which the first signs.
 
         Raises:
             SigningKeyError: there is no key, one is unreadable, not ES256, or readable by every user of the machine.
 
         """
         keys = cls(path, clock)
-        keys.reload()
+        if pem:
+            keys._keys = {key.kid: key for key in read_text(pem, clock())}
+            keys._fixed = True
+        else:
+            keys.reload()
         return keys
 
     def reload(self) -> bool:
@@ -108,11 +89,13 @@ class SigningKeys:
             SigningKeyError: as for `load`; the keys in force stay as they are.
 
         """
+        if self._fixed:
+            return False
         files = _files(self._path)
         seen = tuple((file, *_mark(file)) for file in files)
         if seen == self._seen:
             return False
-        keys = [_read(file, alone=file == self._path) for file in files]
+        keys = [read_file(file, alone=file == self._path) for file in files]
         self._keys = {key.kid: key for key in sorted(keys, key=lambda key: key.kid, reverse=True)}
         self._seen = seen
         return True
@@ -120,7 +103,8 @@ class SigningKeys:
     @property
     def signing(self) -> SigningKey:
         """Give the key that signs now."""
-        return _signing(tuple(self._keys.values()), self._clock())
+        keys = tuple(self._keys.values())
+        return keys[0] if self._fixed else _signing(keys, self._clock())
 
     def verifying(self, kid: str) -> SigningKey | None:
         """Find a key by its `kid`."""
@@ -235,48 +219,3 @@ def _mark(file: Path) -> tuple[int, int, int, int]:
             f"`chmod o-rw {file}` (in Kubernetes: `defaultMode: 0440` and an `fsGroup`)"
         )
     return status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode
-
-
-def _read(file: Path, *, alone: bool) -> SigningKey:
-    try:
-        with file.open("rb") as opened:
-            pem = opened.read(_MAX_FILE_BYTES)
-            since = os.fstat(opened.fileno()).st_mtime
-        private = load_pem_private_key(pem, password=None)
-    except OSError as error:
-        raise SigningKeyError(f"{file}: {error.strerror}") from None
-    except TypeError:
-        raise SigningKeyError(
-            f"{file} is encrypted, and nobody is there to type a password: store it decrypted"
-        ) from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise SigningKeyError(f"{file} is not a private key in PEM form; make one with `edgeproxy keys new`") from None
-    if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
-        raise SigningKeyError(f"{file} is not an ES256 key (EC, P-256); make one with `edgeproxy keys new`")
-    jwk = _jwk(private)
-    # A lone file keeps its name when its key is replaced, so there the key itself gives the name.
-    kid = _thumbprint(jwk) if alone else file.name.removesuffix(".pem")
-    if _KID.fullmatch(kid) is None:
-        raise SigningKeyError(
-            f"{file}: the name of the file is the key's `kid`: at most 64 letters, digits, '.', '_' and '-' before '.pem'"
-        )
-    public = jws.public_keys(jwk, (ALGORITHM,))[ALGORITHM]
-    return SigningKey(kid, since, public, {**jwk, "kid": kid, "use": "sig", "alg": ALGORITHM}, private)
-
-
-def _jwk(private: ec.EllipticCurvePrivateKey) -> dict[str, str]:
-    numbers = private.public_key().public_numbers()
-    return {"crv": "P-256", "kty": "EC", "x": _encoded(numbers.x), "y": _encoded(numbers.y)}
-
-
-def _encoded(number: int) -> str:
-    return _text(number.to_bytes(32, "big"))
-
-
-def _text(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _thumbprint(jwk: Mapping[str, str]) -> str:
-    """Give the thumbprint of a key (RFC 7638)."""
-    return "k" + _text(hashlib.sha256(orjson.dumps(dict(jwk), option=orjson.OPT_SORT_KEYS)).digest())

@@ -62,7 +62,9 @@ def test_a_claim_that_is_hard_to_print_costs_no_line(claim: object) -> None:
     assert [json.loads(line)["event"] for line in sink.lines] == ["pull", "push"]
 
 
-def test_no_request_waits_for_a_sink_and_what_does_not_fit_is_counted() -> None:
+def test_no_request_waits_for_a_sink_and_what_does_not_fit_is_counted_and_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     sink = Kept()
     sink.go.clear()
     log = AuditLog([sink], queue_events=3)
@@ -74,6 +76,7 @@ def test_no_request_waits_for_a_sink_and_what_does_not_fit_is_counted() -> None:
     sink.go.set()
     log.close()
     assert [json.loads(line)["n"] for line in sink.lines] == [0, 1, 2, 3]
+    assert [message.partition(",")[0] for message in caplog.messages] == ["2 audit lines were dropped"]
 
 
 def test_a_close_that_comes_just_when_the_thread_has_gathered_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:

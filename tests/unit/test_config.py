@@ -429,6 +429,25 @@ class TestQuantities:
         assert "not the key itself" in told
         assert "c2VjcmV0" not in told
 
+    def test_keys_may_stand_in_the_environment_and_are_in_no_repr(self) -> None:
+        key = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----"
+        least = {name: value for name, value in LEAST.items() if name != "EDGEPROXY_SIGNING_KEYS"}
+        settings = loaded(least, signing_keys_pem=f"{key}\n")
+        assert settings.signing_keys_pem == key
+        assert "c2VjcmV0" not in repr(settings)
+
+    def test_keys_are_required_in_one_way_and_not_in_both(self) -> None:
+        least = {name: value for name, value in LEAST.items() if name != "EDGEPROXY_SIGNING_KEYS"}
+        key = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----"
+        assert "EDGEPROXY_SIGNING_KEYS_PEM" in problems(least)[0]
+        assert "set one of the two" in problems(signing_keys_pem=key)[0]
+
+    def test_a_path_where_a_key_is_wanted_is_not_shown(self) -> None:
+        least = {name: value for name, value in LEAST.items() if name != "EDGEPROXY_SIGNING_KEYS"}
+        told = problems(least, signing_keys_pem="c2VjcmV0")[0]
+        assert "from its BEGIN line to its END line" in told
+        assert "c2VjcmV0" not in told
+
     def test_a_server_that_is_not_installed_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert loaded(server="granian").server == "granian"
         monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)

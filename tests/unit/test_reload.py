@@ -93,7 +93,10 @@ async def test_a_broken_document_keeps_the_old_one_and_says_why_until_it_is_mend
     assert current.policy.problem == ""
 
 
-async def test_going_back_from_a_broken_document_to_the_old_one_ends_the_alarm(current: Current) -> None:
+async def test_going_back_from_a_broken_document_to_the_old_one_ends_the_alarm(
+    current: Current, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "edgeproxy.reload")
     current.write(BROKEN)
     await current.policy.refresh()
     assert current.policy.problem
@@ -101,6 +104,8 @@ async def test_going_back_from_a_broken_document_to_the_old_one_ends_the_alarm(c
     await current.policy.refresh()
     assert current.policy.problem == ""
     assert current.policy().version == load(FIRST).version
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+    assert caplog.messages[1] == f"policy {load(FIRST).version[:12]} is in force"
 
 
 async def test_a_document_that_goes_away_keeps_the_old_one_and_comes_back(current: Current) -> None:

@@ -227,3 +227,45 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(SigningKeyError, match="cannot be written"):
         new_key(tmp_path / "file" / "keys", NOW)
+
+
+def test_keys_in_one_text_all_verify_and_the_first_signs_at_once() -> None:
+    old, new = pem(ec.generate_private_key(ec.SECP256R1())), pem(ec.generate_private_key(ec.SECP256R1()))
+    before = SigningKeys.load(Path(), lambda: NOW, pem=(old + new).decode())
+    after = SigningKeys.load(Path(), lambda: NOW, pem=(new + b"a line between\r\n" + old).decode())
+    assert before.signing.kid != after.signing.kid
+    assert {key.kid for key in before.listing()} == {key.kid for key in after.listing()}
+    assert [key.signs for key in before.listing()] == [True, False]
+    assert before.reload() is False
+    token = jws.read(before.signing.sign({"a": 1}, "x+jwt"))
+    verifier = after.verifying(str(token.header["kid"]))
+    assert verifier is not None
+    assert jws.is_signed_by(token, verifier.public)
+    assert after.derive("x")[0][0] == after.signing.kid
+
+
+def test_a_key_has_the_same_kid_in_a_text_as_in_a_lone_file(tmp_path: Path) -> None:
+    key = pem(ec.generate_private_key(ec.SECP256R1()))
+    file = tmp_path / "key.pem"
+    file.touch(mode=0o600)
+    file.write_bytes(key)
+    assert SigningKeys.load(Path(), lambda: NOW, pem=key.decode()).signing.kid == load(file).signing.kid
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        pytest.param(lambda: pem(rsa_key()), "key 1 of 1 is not an ES256 key", id="RSA"),
+        pytest.param(lambda: pem(rsa_key(), BestAvailableEncryption(b"x")), "is encrypted", id="encrypted"),
+        pytest.param(
+            lambda: pem(ec.generate_private_key(ec.SECP256R1()))[:-20], "must hold whole keys", id="cut short"
+        ),
+        pytest.param(lambda: 2 * pem(ec.generate_private_key(ec.SECP256R1())), "each once", id="twice the same"),
+    ],
+)
+def test_a_text_that_holds_no_usable_keys_is_refused_and_not_shown(make: Callable[[], bytes], said: str) -> None:
+    text = make().decode()
+    with pytest.raises(SigningKeyError) as refused:
+        SigningKeys.load(Path(), lambda: NOW, pem=text)
+    assert said in str(refused.value)
+    assert text.splitlines()[1] not in str(refused.value)
