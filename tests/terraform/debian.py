@@ -1,4 +1,7 @@
-"""Debian folders made by debootstrap: a small one that an image is made of, and a whole machine. Kept between runs, beside the programs of CI."""
+"""Debian folders made by debootstrap: a small one that an image is made of, and a whole machine. Kept between runs, beside the programs of CI.
+
+`python -m tests.terraform.debian` makes both before the tests ask for them.
+"""
 
 from __future__ import annotations
 
@@ -90,3 +93,7 @@ def _run(*command: str) -> None:
         text=True,
     )
     assert done.returncode == 0, f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-5000:]}"
+
+
+if __name__ == "__main__":
+    print(machine())
