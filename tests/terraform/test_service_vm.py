@@ -457,6 +457,8 @@ async def test_an_upgrade_goes_to_the_new_digest_and_no_pull_fails(world: World)
     former = await world.in_use()
     newer = await world.images.tag("second" if former.endswith(world.images.known["first"].digest) else "first")
 
+    await world.machine.run("podman", "pull", "--quiet", f"{world.images.repository}:unfit")
+
     async with pulling(world) as statuses:
         await more(statuses)
         await world.machine.run("systemctl", "start", "edgeproxy-upgrade.service")
@@ -466,6 +468,10 @@ async def test_an_upgrade_goes_to_the_new_digest_and_no_pull_fails(world: World)
     running = await world.machine.run("podman", "inspect", "--format", "{{.ImageName}}", "edgeproxy")
     assert running.strip() == newer
     assert set(statuses) == {200}
+    kept = await world.machine.run("podman", "image", "ls", "--digests", "--format", "{{.Digest}}")
+    assert set(kept.split()) == {former.partition("@")[2], newer.partition("@")[2]}, (
+        "what neither runs nor ran before is removed"
+    )
 
 
 async def test_an_upgrade_with_nothing_new_changes_nothing(world: World) -> None:
