@@ -332,6 +332,8 @@ def test_it_can_be_read_in_five_minutes() -> None:
         "Quick start",
         "Sign in",
         "Point it at a bucket",
+        "In a container",
+        "With Terraform",
         "From GitHub Actions, GitLab CI and Kubernetes",
         "What happens to a request",
         "What it would cost",
