@@ -14,10 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any, Final, TypeVar
 
-from hypercorn.config import Config
-
-from edgeproxy.sockets import UMASK
-
 CRASH_SECONDS: Final = 1.0
 """A worker that dies is replaced after so long, so that one that cannot start does not keep a core busy."""
 
@@ -45,10 +41,10 @@ def _bind(addresses: Sequence[str], held: list[Any]) -> tuple[str, ...]:
     """Bind addresses; `held` keeps the sockets open for those who inherit them."""
     if not addresses:
         return ()
-    config = Config()
-    config.bind = list(addresses)
-    config.umask = UMASK
-    sockets = config.create_sockets().insecure_sockets
+    # As the server would; granian's workers bind by themselves, and need not have it imported.
+    from edgeproxy.serving_hypercorn import configure  # noqa: PLC0415
+
+    sockets = configure(addresses).create_sockets().insecure_sockets
     held += sockets
     for bound in sockets:
         bound.set_inheritable(True)

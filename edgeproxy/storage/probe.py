@@ -30,8 +30,6 @@ from edgeproxy.storage import (
 
 _SMALL: Final = b"edgeproxy check\n"
 _TYPE: Final = "application/vnd.edgeproxy.check"
-_PART: Final = bytes(range(256)) * (MIN_PART_BYTES // 256)
-_WHOLE: Final = _PART + _PART[::-1] + b"the last and smaller part"
 _REFUSALS: Final = frozenset({400, 401, 403})
 _EXPIRY_TRIES: Final = 5
 _LAYOUT_BYTES: Final = 64 * 1024
@@ -62,6 +60,12 @@ class CheckResult:
 
 class _Problem(Exception):
     """A step did not go as it must."""
+
+
+def _whole() -> bytes:
+    """Make the object of three parts. Not a constant: every process that serves would hold its ten MiB."""
+    part = bytes(range(256)) * (MIN_PART_BYTES // 256)
+    return part + part[::-1] + b"the last and smaller part"
 
 
 async def layout_problem(store: Store) -> str:
@@ -303,8 +307,9 @@ class _Trial:
     async def _write_parts(self, key: str) -> None:
         upload = await self._store.begin(key, MIN_PART_BYTES)
         try:
-            for number, start in enumerate(range(0, len(_WHOLE), MIN_PART_BYTES), 1):
-                await upload.write(number, _WHOLE[start : start + MIN_PART_BYTES])
+            whole = _whole()
+            for number, start in enumerate(range(0, len(whole), MIN_PART_BYTES), 1):
+                await upload.write(number, whole[start : start + MIN_PART_BYTES])
             await upload.complete(IfAbsent())
         except BaseException:
             await upload.abort()
@@ -315,5 +320,5 @@ class _Trial:
         async with store.stream(key) as (_, pieces):
             async for piece in pieces:
                 running.update(piece)
-        if running.digest() != hashlib.sha256(_WHOLE).digest():
+        if running.digest() != hashlib.sha256(_whole()).digest():
             raise _Problem("an object made of parts comes back changed: use another store")

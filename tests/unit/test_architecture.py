@@ -49,7 +49,8 @@ LONG_FILES = {
 LIBRARIES = {
     "aiobotocore": ("storage/s3",),
     "botocore": ("storage/s3",),
-    "hypercorn": ("serving.py", "workers.py"),
+    "hypercorn": ("serving_hypercorn.py",),
+    "granian": ("serving_granian.py",),
 }
 
 VAGUE_NAMES = {"base", "common", "helper", "helpers", "manager", "managers", "misc", "util", "utils"}
@@ -265,3 +266,23 @@ def test_a_room_that_reaches_too_far_is_found(tmp_path: Path, module: str, state
     run = lint_imports(tmp_path)
     assert run.returncode == 1, run.stdout + run.stderr
     assert "Contracts: 5 kept, 1 broken." in run.stdout
+
+
+def test_no_module_holds_bytes_for_the_life_of_a_process() -> None:
+    code = """
+import importlib, pkgutil, sys
+import edgeproxy
+names = [each.name for each in pkgutil.walk_packages(edgeproxy.__path__, "edgeproxy.") if not each.name.endswith("__main__")]
+large = [
+    f"{name}.{constant}"
+    for name in names
+    for constant, value in vars(importlib.import_module(name)).items()
+    if isinstance(value, (bytes, bytearray, str)) and sys.getsizeof(value) > 64 * 1024
+]
+print(len(names), *large)
+"""
+    number, *large = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.split()
+    assert int(number) > 80
+    assert large == []

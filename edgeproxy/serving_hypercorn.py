@@ -1,0 +1,64 @@
+"""The sites under hypercorn, the default. The only module that imports hypercorn."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+from hypercorn.asyncio import run as hypercorn_run
+from hypercorn.asyncio import serve
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.config import Config
+
+from edgeproxy import sockets
+from edgeproxy.serving import GRACE_SECONDS
+
+HEAD_BYTES: Final = 64 * 1024
+"""Largest request head: identity tokens of large organisations pass 10 KB."""
+
+KEEP_ALIVE_SECONDS: Final = 75
+"""An idle connection, or one whose head trickles in, is closed after so long."""
+
+
+class _Connection(TCPServer):
+    """A connection that ends when its client ends it.
+
+    Hypercorn waits for its own idle timer even then: each connection that a client has closed would keep a socket and three tasks for
+    `KEEP_ALIVE_SECONDS`.
+    """
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
+
+
+# There is no setting for it; the class is looked up by this name for each connection.
+hypercorn_run.TCPServer = _Connection  # type: ignore[attr-defined]
+
+
+async def serve_hypercorn(app: Any, binds: tuple[str, ...], stop: asyncio.Event) -> None:
+    """Serve an application on its addresses until `stop` is set."""
+    await serve(app, configure(binds), shutdown_trigger=stop.wait, mode="asgi")
+
+
+def configure(binds: Sequence[str]) -> Config:
+    """Make the server's configuration for one site's addresses."""
+    config = Config()
+    config.bind = list(binds)
+    config.umask = sockets.UMASK  # of unix sockets, while they are made
+    config.backlog = 2048
+    config.h11_max_incomplete_size = HEAD_BYTES
+    config.h2_max_header_list_size = HEAD_BYTES
+    config.keep_alive_timeout = KEEP_ALIVE_SECONDS
+    config.keep_alive_max_requests = 100_000
+    config.graceful_timeout = GRACE_SECONDS
+    config.include_server_header = False
+    # Each is up to 64 KiB of a body that is not granted memory yet.
+    config.max_app_queue_size = 4
+    config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")
+    # An upload over HTTP/2 would be held to a window of 64 KiB a round trip.
+    config.alpn_protocols = ["http/1.1"]
+    return config
