@@ -20,7 +20,7 @@ QUEUE_EVENTS: Final = 50_000
 """Events that may wait for the sinks; what does not fit is counted and dropped, as pulls must not stop for a full disk."""
 
 GATHER_SECONDS: Final = 0.02
-"""How long the thread lets lines gather once there is one. Waking it for each costs a busy loop more than all else about the line."""
+"""How long the thread rests after it wrote, so that lines gather: waking it for each costs a busy loop more than the line itself."""
 
 WRITE_EVENTS: Final = 1000
 """Lines handed to a sink with one write."""
@@ -137,12 +137,12 @@ class AuditLog:
         closing = False
         while not closing:
             self._awake.wait()
-            self._closing.wait(GATHER_SECONDS)
             # Cleared before lines are taken and the end is looked for: what comes later wakes this thread again.
             self._awake.clear()
             closing = self._closing.is_set()
             while self._lines:
                 self._write_some()
+            self._closing.wait(GATHER_SECONDS)
 
     def _write_some(self) -> None:
         lines = [self._lines.popleft() for _ in range(min(len(self._lines), WRITE_EVENTS))]

@@ -260,7 +260,7 @@ def _write_signing_key(folder: Path) -> None:
     folder.mkdir(mode=0o700)
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path = folder / f"{secrets.token_hex(4)}.pem"
+    path = folder / f"20260101T000000Z-{secrets.token_hex(4)}.pem"  # older than whatever `keys new` makes
     path.touch(mode=0o600)
     path.write_bytes(pem)
 
