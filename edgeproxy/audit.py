@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,11 @@ QUEUE_EVENTS: Final = 50_000
 """Events that may wait for the sinks; what does not fit is counted and dropped, as pulls must not stop for a full disk."""
 
 GATHER_SECONDS: Final = 0.02
-"""How long the thread rests after it wrote, so that lines gather: waking it for each costs a busy loop more than the line itself."""
+"""How long the thread of a busy process rests after it wrote, so that lines gather: waking it for each costs more than the line itself."""
+
+BUSY_LINES: Final = 4
+BUSY_SECONDS: Final = 0.001
+"""A process is busy if more lines had gathered, or if the next came sooner after the last ones. Else each line is written at once."""
 
 WRITE_EVENTS: Final = 1000
 """Lines handed to a sink with one write."""
@@ -134,18 +139,23 @@ class AuditLog:
             sink.close()
 
     def _run(self) -> None:
-        closing = False
+        closing, rested = False, 0.0
         while not closing:
             self._awake.wait()
+            woken = time.monotonic()
             # Cleared before lines are taken and the end is looked for: what comes later wakes this thread again.
             self._awake.clear()
             closing = self._closing.is_set()
-            while self._lines:
-                self._write_some()
-            self._closing.wait(GATHER_SECONDS)
+            # Those that are there now, and no later ones: a busy loop adds lines as fast as they are written.
+            gathered = len(self._lines)
+            for start in range(0, gathered, WRITE_EVENTS):
+                self._write_some(min(WRITE_EVENTS, gathered - start))
+            if gathered > BUSY_LINES or woken - rested < BUSY_SECONDS:
+                self._closing.wait(GATHER_SECONDS)
+            rested = time.monotonic()
 
-    def _write_some(self) -> None:
-        lines = [self._lines.popleft() for _ in range(min(len(self._lines), WRITE_EVENTS))]
+    def _write_some(self, number: int) -> None:
+        lines = [self._lines.popleft() for _ in range(number)]
         # Cleared before the sinks are asked: a rotation that comes while they write is for the next lines.
         reopen = self._reopen.is_set()
         self._reopen.clear()
