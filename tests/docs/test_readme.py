@@ -337,6 +337,7 @@ def test_it_can_be_read_in_five_minutes() -> None:
         "From GitHub Actions, GitLab CI and Kubernetes",
         "What happens to a request",
         "What it would cost",
+        "How fast",
         "Tested with",
         "Limits",
         "Development",
