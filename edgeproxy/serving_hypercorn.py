@@ -11,6 +11,7 @@ from hypercorn.asyncio import run as hypercorn_run
 from hypercorn.asyncio import serve
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
+from hypercorn.events import Event, RawData
 
 from edgeproxy import sockets
 from edgeproxy.serving import GRACE_SECONDS
@@ -21,13 +22,32 @@ HEAD_BYTES: Final = 64 * 1024
 KEEP_ALIVE_SECONDS: Final = 75
 """An idle connection, or one whose head trickles in, is closed after so long."""
 
+_FINAL_HEADS: Final = tuple(b"HTTP/1.1 %d" % kind for kind in (2, 3, 4, 5))
+"""How the head of an answer begins; that of an interim one (1xx) must not wait."""
+
 
 class _Connection(TCPServer):
-    """A connection that ends when its client ends it.
+    """A connection that ends when its client ends it, and on which the head of an answer goes out with what follows it.
 
     Hypercorn waits for its own idle timer even then: each connection that a client has closed would keep a socket and three tasks for
-    `KEEP_ALIVE_SECONDS`.
+    `KEEP_ALIVE_SECONDS`. And it writes the head by itself: a proxy that reads it before the body is there passes it on, and a client that
+    stops sending at the sight of a 403 then has nginx give up the request, body and all.
     """
+
+    _head = b""
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, RawData) and not self._head and event.data.startswith(_FINAL_HEADS):
+            # Something follows at once: a piece of the body, or the end of the message with or without bytes of its own.
+            self._head = event.data
+            return
+        if self._head:
+            head, self._head = self._head, b""
+            if isinstance(event, RawData):
+                event = RawData(head + event.data)
+            else:
+                await super().protocol_send(RawData(head))
+        await super().protocol_send(event)
 
     async def _read_data(self) -> None:
         await super()._read_data()

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+from typing import Any
+
+import pytest
 
 from tests import programs
 
@@ -17,3 +21,10 @@ os.environ |= {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
 }
 os.environ["PATH"] = programs.PATH
+
+
+def pytest_exception_interact(report: Any) -> None:
+    """Show the logs of what runs beside a test that fails, while its fixtures still stand."""
+    running = sys.modules.get("tests.running")
+    if running is not None and isinstance(report, pytest.TestReport) and (text := running.logs()):
+        report.sections.append(("logs", text))

@@ -63,14 +63,30 @@ def free_ports(number: int) -> list[int]:
             probe.close()
 
 
+_folders: set[Path] = set()
+"""Those in use."""
+
+
 @asynccontextmanager
 async def temporary_folder() -> AsyncIterator[Path]:
-    """Make a folder with a short name, as paths of Unix sockets are short, and take it away again."""
+    """Make a folder with a short name, as paths of Unix sockets are short, and take it away again. Whoever fails in here shows its logs."""
     folder = Path(tempfile.mkdtemp(prefix="ep-"))
+    _folders.add(folder)
     try:
         yield folder
+    except BaseException:
+        print(logs())
+        raise
     finally:
+        _folders.discard(folder)
         await asyncio.to_thread(_remove, folder)
+
+
+def logs() -> str:
+    """Give the ends of the logs of all that runs now: what a test that fails is explained by, before its folder is gone."""
+    found = sorted(file for folder in _folders for file in folder.glob("*.log") if file.name != "audit.log")
+    texts = ((file, file.read_text(errors="replace")[-4000:]) for file in found)
+    return "\n".join(f"--- {file}\n{text}" for file, text in texts if text)
 
 
 def _remove(folder: Path) -> None:

@@ -82,7 +82,10 @@ _OUTRIGHT: Final[dict[str, type[StoreError]]] = {
     "416": InvalidRange,
 }
 _SLOW_DOWN: Final = frozenset({"429", "TooManyRequests", "SlowDown", "RequestLimitExceeded", "Throttling"})
-_AGAIN: Final = frozenset({"RequestTimeout", "OperationAborted", "InternalError", "IncompleteBody"})
+_AGAIN: Final = frozenset(
+    {"RequestTimeout", "OperationAborted", "InternalError", "IncompleteBody", "ExistingObjectIsDirectory"}
+)
+"""The last one is versitygw's, when a deletion removes the folder, empty, that an object is about to go into: one write in fifty."""
 
 _CREDENTIAL_ERRORS: Final = frozenset(
     {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "MetadataRetrievalError"}

@@ -385,6 +385,26 @@ async def test_deleting_is_idempotent_and_touches_no_neighbour(store: Store) -> 
     assert await keys(store, "") == []
 
 
+async def test_what_is_written_does_not_mind_deletions_beside_it(store: Store) -> None:
+    """Some stores make a folder for a key and take it away when it is empty: two writers must not meet there."""
+
+    async def come_and_go(own: int) -> None:
+        for n in range(40):
+            for key in (f"uploads/{own}-{n}/put", f"uploads/{own}-{n}/parts/of"):
+                if key.endswith("put"):
+                    await store.put(key, b"x", condition=IfAbsent())
+                else:
+                    upload = await store.begin(key, MIN_PART_BYTES)
+                    await upload.write(1, b"x")
+                    await upload.complete()
+                await store.copy(key, f"{key}-copied")
+                await store.delete(key)
+                await store.delete(f"{key}-copied")
+
+    await asyncio.gather(*[come_and_go(own) for own in range(3)])
+    assert await keys(store, "uploads/") == []
+
+
 # Listing
 
 NASTY = [

@@ -29,7 +29,13 @@ async def s3() -> AsyncIterator[Watched]:
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(500, "InternalError"), (503, "ServiceUnavailable"), (400, "RequestTimeout")]
+    ("status", "code"),
+    [
+        (500, "InternalError"),
+        (503, "ServiceUnavailable"),
+        (400, "RequestTimeout"),
+        (409, "ExistingObjectIsDirectory"),  # versitygw, while a neighbour is deleted
+    ],
 )
 async def test_trouble_that_passes_is_tried_again(s3: Watched, status: int, code: str) -> None:
     s3.double.faults.add("error", times=3, status=status, code=code)
