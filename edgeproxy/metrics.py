@@ -111,6 +111,9 @@ METRICS: Final = (
     Described("edgeproxy_cache_hits_total", "counter", "Look-ups that a cache answered", {"cache": CACHES}),
     Described("edgeproxy_cache_misses_total", "counter", "Look-ups that a cache could not answer", {"cache": CACHES}),
     Described("edgeproxy_cache_entries", "gauge", "Entries of a cache", {"cache": CACHES}),
+    Described(
+        "edgeproxy_cache_bytes", "gauge", "Memory that the entries of a cache take, by estimate", {"cache": CACHES}
+    ),
     Described("edgeproxy_uploads_in_flight", "gauge", "Streams of bytes that are being received"),
     Described("edgeproxy_upload_buffer_bytes", "gauge", "Memory granted to uploads in flight"),
     Described(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import inf
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from prometheus_client import ProcessCollector
 
@@ -52,6 +52,16 @@ class Cache(Protocol):
     misses: int
 
 
+@runtime_checkable
+class Keeping(Protocol):
+    """A cache that keeps something: how many, and how many bytes."""
+
+    weight: int
+
+    def __len__(self) -> int:
+        """Say how many."""
+
+
 def together(*sources: Source) -> Source:
     """Read several parts as one."""
 
@@ -82,8 +92,9 @@ def of_caches(caches: Mapping[str, Cache]) -> Samples:
         labels = (("cache", name),)
         samples["edgeproxy_cache_hits_total", labels] = cache.hits
         samples["edgeproxy_cache_misses_total", labels] = cache.misses
-        if isinstance(cache, Sized):
+        if isinstance(cache, Keeping):
             samples["edgeproxy_cache_entries", labels] = len(cache)
+            samples["edgeproxy_cache_bytes", labels] = cache.weight
     return samples
 
 

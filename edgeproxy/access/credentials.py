@@ -13,7 +13,8 @@ from edgeproxy.access.bearers import Bearers, is_bearer
 from edgeproxy.access.decisions import Caller
 from edgeproxy.access.policy import Policy
 from edgeproxy.access.refusals import TokenReason, TokenRefused
-from edgeproxy.access.tokens import TokenCache, Verifier, token_hash
+from edgeproxy.access.tokens import TokenCache, Verifier, token_hash, weigh_identity
+from edgeproxy.bounded import bytes_of
 from edgeproxy.oci.errors import BadRequest
 
 
@@ -56,7 +57,7 @@ class Credentials:
     def __init__(self, verifier: Verifier, bearers: Bearers) -> None:
         self._verifier = verifier
         self._bearers = bearers
-        self.cache: TokenCache[Authenticated] = TokenCache()
+        self.cache: TokenCache[Authenticated] = TokenCache(_weigh)
 
     def remembered(self, headers: Sequence[bytes], policy: Policy, now: float) -> Authenticated | None:
         """Give the caller behind a credential that was believed under this policy within the last minute."""
@@ -106,6 +107,11 @@ def _authenticated(caller: Caller, scope: frozenset[str] | None, token: str, pol
         return Authenticated(None, scope, hashed, presented=True)
     names, url = policy.claims_of(caller.issuer), policy.issuers[caller.issuer].url
     return Authenticated(caller, scope, hashed, presented=True, names=names, issuer_url=url)
+
+
+def _weigh(who: Authenticated) -> int:
+    known = weigh_identity(who.caller) if who.caller is not None else 0
+    return 200 + known + bytes_of(who.scope or frozenset())
 
 
 def only(headers: Sequence[bytes]) -> bytes:

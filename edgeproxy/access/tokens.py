@@ -8,8 +8,7 @@ subject (RFC 8725, section 3).
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Final, Generic, TypeVar
@@ -21,11 +20,15 @@ from edgeproxy.access.jws import Unverified
 from edgeproxy.access.policy import Policy
 from edgeproxy.access.refusals import TokenReason, TokenRefused, quoted
 from edgeproxy.access.rules import Issuer
+from edgeproxy.bounded import Bounded, bytes_of
 
 LEEWAY_SECONDS: Final = 30
 """By how much clocks may differ."""
 CACHE_SECONDS: Final = 60.0
-CACHE_TOKENS: Final = 10_000
+CACHE_BYTES: Final = 16 * 1024 * 1024
+"""Memory for what tokens were found to be, in each of the two places that remember it."""
+ENTRY_BYTES: Final = 400
+"""What an entry takes by itself."""
 MAX_TIME: Final = 10**11
 """Times beyond it (the year 5138) are no seconds since the epoch; milliseconds are a usual mistake."""
 FOREIGN_TYPES: Final = frozenset({"jwt", "application/jwt", "at+jwt", "application/at+jwt", "jose"})
@@ -37,13 +40,22 @@ T = TypeVar("T")
 
 
 class TokenCache(Generic[T]):
-    """Remembers what a token was found to be, by its hash and the policy, for at most a minute."""
+    """Remembers what a token was found to be, by its hash and the policy, for at most a minute.
 
-    def __init__(self, size: int = CACHE_TOKENS) -> None:
-        self._size = size
+    Bounded in bytes, as tokens of some organisations name hundreds of groups.
+    """
+
+    def __init__(self, weigh: Callable[[T], int], limit: int = CACHE_BYTES) -> None:
         self.hits = 0
         self.misses = 0
-        self._found: OrderedDict[tuple[bytes, str], tuple[T, float]] = OrderedDict()
+        self._found: Bounded[tuple[bytes, str], tuple[T, float]] = Bounded(
+            limit, lambda _, found: ENTRY_BYTES + weigh(found[0])
+        )
+
+    @property
+    def weight(self) -> int:
+        """Bytes of all that is remembered, by estimate."""
+        return self._found.weight
 
     def fresh(self, token: bytes, policy: Policy, now: float) -> T | None:
         """Give what is remembered, for who then asks again with `get`: only a hit counts."""
@@ -64,10 +76,12 @@ class TokenCache(Generic[T]):
 
     def put(self, token: bytes, policy: Policy, value: T, until: float, now: float) -> None:
         """Remember it until then, or for a minute."""
-        self._found[token, policy.version] = (value, min(until, now + CACHE_SECONDS))
-        self._found.move_to_end((token, policy.version))
-        if len(self._found) > self._size:
-            self._found.popitem(last=False)
+        self._found.put((token, policy.version), (value, min(until, now + CACHE_SECONDS)))
+
+
+def weigh_identity(identity: Identity) -> int:
+    """Estimate the memory of an identity in bytes."""
+    return 100 + bytes_of(identity.subject) + bytes_of(identity.claims)
 
 
 def token_hash(token: str) -> bytes:
@@ -88,7 +102,7 @@ class Verifier:
 
     def __init__(self, keys: IssuerKeys) -> None:
         self._keys = keys
-        self.cache: TokenCache[Verified] = TokenCache()
+        self.cache: TokenCache[Verified] = TokenCache(lambda found: weigh_identity(found.identity))
 
     async def verify(self, token: str, policy: Policy, now: float) -> Verified:
         """Verify a token.

@@ -15,7 +15,9 @@ from edgeproxy.oci.names import Digest, Repository
 from edgeproxy.registry.cache import FRESH_SECONDS, PATIENCE_SECONDS, Conflated, Memory
 from edgeproxy.storage import IfAbsent, NotFound, ObjectInfo, PreconditionFailed, Store, StoreUnavailable, keys
 
-MAX_LINKS: Final = 200_000
+LINK_BYTES: Final = 32 * 1024 * 1024
+"""Memory for links, each of which takes about 800 bytes."""
+DELETION_BYTES: Final = 8 * 1024 * 1024
 MAX_REPOSITORIES: Final = 20_000
 
 DELETE_SECONDS: Final = 60.0
@@ -57,8 +59,8 @@ class Blobs:
         self._store = store
         self._clock = clock
         self._mark = mark
-        self.links: Memory[LinkKey, Link] = Memory(MAX_LINKS)
-        self.deletions: Memory[str, LastDeletion] = Memory(MAX_REPOSITORIES)
+        self.links: Memory[LinkKey, Link] = Memory(LINK_BYTES, lambda key, _: 800 + len(key[0]))
+        self.deletions: Memory[str, LastDeletion] = Memory(DELETION_BYTES, lambda name, _: 400 + len(name))
         self._note = Conflated(self._note_deletion)
         # Repositories in which a blob was deleted, with the time when that must be over: links seen earlier are uncertain for writers.
         self._unsure: dict[str, float] = {}

@@ -8,10 +8,11 @@ answers that were on their way while it deleted (`Memory.epoch`).
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
+
+from edgeproxy.bounded import Bounded
 
 FRESH_SECONDS: Final = 60.0
 STALE_SECONDS: Final = 600.0
@@ -39,77 +40,64 @@ class Remembered(Generic[Value]):
 
 
 class Memory(Generic[Key, Value]):
-    """A bounded map of positive answers, the least recently used forgotten first."""
+    """A map of positive answers, bounded in bytes, the least recently used forgotten first."""
 
-    def __init__(self, limit: int, weigh: Callable[[Value], int] = lambda _: 1) -> None:
-        self._entries: OrderedDict[Key, tuple[Remembered[Value], int]] = OrderedDict()
-        self._limit = limit
-        self._weigh = weigh
-        self.weight = 0
+    def __init__(self, limit: int, weigh: Callable[[Key, Value], int]) -> None:
+        """Keep the most bytes of all answers, and what estimates those of one."""
+        self._entries: Bounded[Key, Remembered[Value]] = Bounded(limit, lambda key, found: weigh(key, found.value))
         self.hits = 0
         self.misses = 0
         self.epoch = 0
         """Counts what was forgotten on purpose. An answer asked for in an earlier epoch is not remembered."""
 
+    @property
+    def weight(self) -> int:
+        """Bytes of all answers, by estimate."""
+        return self._entries.weight
+
     def get(self, key: Key, now: float) -> Remembered[Value] | None:
         """Look up an answer, fresh or not; only a fresh one counts as a hit."""
-        entry = self._entries.get(key)
-        if entry is None:
+        found = self._entries.get(key)
+        if found is None:
             self.misses += 1
             return None
-        self._entries.move_to_end(key)
-        if now < entry[0].fresh_until:
+        self._entries.used(key)
+        if now < found.fresh_until:
             self.hits += 1
         else:
             self.misses += 1
-        return entry[0]
+        return found
 
     def fresh(self, key: Key, now: float) -> Value | None:
         """Give a fresh answer or nothing, for who then asks again with `get`: only a hit counts."""
-        entry = self._entries.get(key)
-        if entry is None or now >= entry[0].fresh_until:
+        found = self._entries.get(key)
+        if found is None or now >= found.fresh_until:
             return None
-        self._entries.move_to_end(key)
+        self._entries.used(key)
         self.hits += 1
-        return entry[0].value
+        return found.value
 
     def peek(self, key: Key) -> Remembered[Value] | None:
         """Look at an answer without using it: it counts as neither hit nor miss."""
-        entry = self._entries.get(key)
-        return entry[0] if entry is not None else None
+        return self._entries.get(key)
 
     def put(self, key: Key, value: Value, fresh_until: float, epoch: int) -> None:
         """Remember an answer that was asked for in `epoch`, unless something was forgotten since."""
-        if epoch != self.epoch:
-            return
-        self._drop(key)
-        weight = self._weigh(value)
-        if weight > self._limit:
-            return
-        self._entries[key] = (Remembered(value, fresh_until), weight)
-        self.weight += weight
-        while self.weight > self._limit:
-            _, (_, dropped) = self._entries.popitem(last=False)
-            self.weight -= dropped
+        if epoch == self.epoch:
+            self._entries.put(key, Remembered(value, fresh_until))
 
     def forget(self, key: Key) -> None:
         """Forget an answer, and whatever is on its way."""
         self.epoch += 1
-        self._drop(key)
+        self._entries.drop(key)
 
     def clear(self) -> None:
         """Forget everything, and whatever is on its way."""
         self.epoch += 1
         self._entries.clear()
-        self.weight = 0
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    def _drop(self, key: Key) -> None:
-        entry = self._entries.pop(key, None)
-        if entry is not None:
-            self.weight -= entry[1]
 
 
 class Conflated(Generic[Key, Value]):

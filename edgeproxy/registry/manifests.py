@@ -140,6 +140,6 @@ class Manifests:
         return StoredManifest(digest, content, info.content_type, info.modified, vouched)
 
 
-def _weigh(manifest: StoredManifest) -> int:
+def _weigh(_: ManifestKey, manifest: StoredManifest) -> int:
     """Estimate the memory of an entry: its bytes, and about as many again for what was parsed."""
     return 1024 + len(manifest.content) + 400 * len(manifest.vouched)

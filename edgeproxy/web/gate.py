@@ -5,7 +5,6 @@ The decision itself is `Policy.decide`; this is the only place that asks it for 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -13,13 +12,29 @@ from edgeproxy.access.credentials import ANONYMOUS, Authenticated
 from edgeproxy.access.decisions import Decision, Denial, Grant, Reason
 from edgeproxy.access.policy import Policy
 from edgeproxy.access.refusals import TokenReason, TokenRefused
+from edgeproxy.bounded import Bounded, bytes_of
 from edgeproxy.oci.errors import Denied, NameUnknown, RegistryError, Unauthorized
 from edgeproxy.oci.names import Repository, Tag
 from edgeproxy.oci.operations import Access, Action
 from edgeproxy.web.heads import Head
 
-MAX_DECISIONS: Final = 50_000
+DECISION_BYTES: Final = 16 * 1024 * 1024
+"""Memory for decisions, each of which takes about 700 bytes."""
 DECISION_SECONDS: Final = 60.0
+
+
+_Key = tuple[bytes, str, str, Action]
+"""Token, version of the policy, repository, action."""
+
+
+def _weigh(key: _Key, made: tuple[Decision, float]) -> int:
+    decision = made[0]
+    if isinstance(decision, Grant):
+        said = bytes_of(decision.rules) + bytes_of(decision.claims)
+    else:
+        mismatch = decision.mismatch
+        said = 0 if mismatch is None else bytes_of((mismatch.claim, mismatch.got, mismatch.wanted))
+    return 400 + len(key[2]) + said
 
 
 class Authenticator(Protocol):
@@ -60,10 +75,15 @@ class Gate:
         self._service = public_url.partition("://")[2]
         self.hits = 0
         self.misses = 0
-        self._decisions: OrderedDict[tuple[bytes, str, str, Action], tuple[Decision, float]] = OrderedDict()
+        self._decisions: Bounded[_Key, tuple[Decision, float]] = Bounded(DECISION_BYTES, _weigh)
 
     def __len__(self) -> int:
         return len(self._decisions)
+
+    @property
+    def weight(self) -> int:
+        """Bytes of the decisions that are remembered, by estimate."""
+        return self._decisions.weight
 
     def remembered(self, head: Head) -> Authenticated | None:
         """Say who asks if nobody has to be waited for; else None, and `identify` finds it out."""
@@ -107,10 +127,7 @@ class Gate:
         if not who.is_known_to(policy):
             raise TokenRefused(TokenReason.OUTDATED, "the policy has changed while this token was looked at; try again")
         decision = policy.decide(who.caller, access, now)
-        self._decisions[key] = (decision, min(decision.until, now + DECISION_SECONDS))
-        self._decisions.move_to_end(key)
-        if len(self._decisions) > MAX_DECISIONS:
-            self._decisions.popitem(last=False)
+        self._decisions.put(key, (decision, min(decision.until, now + DECISION_SECONDS)))
         return decision
 
     def permit(self, who: Authenticated, access: Access) -> Grant:

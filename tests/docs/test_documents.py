@@ -13,13 +13,13 @@ import pytest
 import yaml
 
 from edgeproxy import config
-from edgeproxy.access import issuers, lint, signing
+from edgeproxy.access import issuers, lint, signing, tokens
 from edgeproxy.access.document import json_schema
 from edgeproxy.access.explain import run_tests
 from edgeproxy.access.policy import load_policy
 from edgeproxy.config import S3StoreLocation
 from edgeproxy.dev import defaults
-from edgeproxy.registry import cache, manifests, memory, sessions
+from edgeproxy.registry import blobs, cache, manifests, memory, sessions
 from edgeproxy.reload import POLL_SECONDS
 from edgeproxy.serving import GRACE_SECONDS
 from edgeproxy.storage import MAX_PARTS, MIN_PART_BYTES, keys, s3_followed
@@ -234,6 +234,13 @@ SECONDS: Final = f"{cache.FRESH_SECONDS:.0f} s"
 NUMBERS: Final = (
     ("architecture.md", f"at most {gate.DECISION_SECONDS:.0f} s |"),
     ("architecture.md", f"{manifests.CACHE_BYTES // MIB} MiB, the least recently used go first"),
+    (
+        "architecture.md",
+        f"{manifests.CACHE_BYTES // MIB} MiB for manifests and {blobs.LINK_BYTES // MIB} MiB for links",
+    ),
+    ("architecture.md", f"{tokens.CACHE_BYTES // MIB} MiB for tokens (in each of two places)"),
+    ("architecture.md", f"{gate.DECISION_BYTES // MIB} MiB for decisions"),
+    ("architecture.md", f"{blobs.DELETION_BYTES // MIB} MiB for deletions"),
     ("architecture.md", f"is asked again after {SECONDS}"),
     ("architecture.md", f"another may serve for {SECONDS}"),
     ("architecture.md", f"serves {('zero', 'ten')[cache.STALE_SECONDS == 600]} minutes past its life"),

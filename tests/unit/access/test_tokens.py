@@ -16,7 +16,7 @@ from edgeproxy.access import jws
 from edgeproxy.access.issuers import IssuerKeys
 from edgeproxy.access.policy import Policy, load_policy
 from edgeproxy.access.refusals import TokenReason, TokenRefused
-from edgeproxy.access.tokens import TokenCache, Verified, Verifier, duration
+from edgeproxy.access.tokens import ENTRY_BYTES, TokenCache, Verified, Verifier, duration
 from tests.issuer import GITHUB, GITLAB, KUBERNETES, NOW, Key, LocalIssuer, encoded, private_key, rsa_key, sign
 
 ALGORITHMS = ("RS256", "PS256", "ES256", "ES384", "EdDSA")
@@ -465,7 +465,7 @@ async def test_a_refusal_is_not_remembered(world: World) -> None:
 
 
 def test_the_cache_forgets_the_oldest_beyond_its_size() -> None:
-    cache: TokenCache[str] = TokenCache(size=2)
+    cache: TokenCache[str] = TokenCache(lambda _: 0, limit=2 * ENTRY_BYTES)
     for name in (b"a", b"b", b"c"):
         cache.put(name, POLICY, name.decode(), NOW + 9, NOW)
     assert [cache.get(name, POLICY, NOW) for name in (b"a", b"b", b"c")] == [None, "b", "c"]

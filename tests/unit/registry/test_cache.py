@@ -15,7 +15,7 @@ def test_an_answer_is_fresh_for_its_life_and_servable_ten_minutes_longer() -> No
 
 
 def test_the_least_recently_used_is_forgotten_first() -> None:
-    memory: Memory[str, int] = Memory(2)
+    memory: Memory[str, int] = Memory(2, lambda *_: 1)
     for key in "ab":
         memory.put(key, 1, 10, memory.epoch)
     memory.get("a", 0)
@@ -25,7 +25,7 @@ def test_the_least_recently_used_is_forgotten_first() -> None:
 
 
 def test_memory_is_bounded_by_weight_and_never_takes_what_is_heavier_than_itself() -> None:
-    memory: Memory[str, bytes] = Memory(10, len)
+    memory: Memory[str, bytes] = Memory(10, lambda _, value: len(value))
     memory.put("a", b"x" * 6, 10, memory.epoch)
     memory.put("b", b"x" * 5, 10, memory.epoch)
     assert (memory.get("a", 0), memory.weight) == (None, 5)
@@ -39,7 +39,7 @@ def test_memory_is_bounded_by_weight_and_never_takes_what_is_heavier_than_itself
 
 
 def test_an_answer_that_was_on_its_way_when_something_was_forgotten_is_not_remembered() -> None:
-    memory: Memory[str, int] = Memory(10)
+    memory: Memory[str, int] = Memory(10, lambda *_: 1)
     before = memory.epoch
     memory.forget("a")
     memory.put("a", 1, 10, before)
@@ -51,7 +51,7 @@ def test_an_answer_that_was_on_its_way_when_something_was_forgotten_is_not_remem
 
 
 def test_hits_are_fresh_answers_only() -> None:
-    memory: Memory[str, int] = Memory(10)
+    memory: Memory[str, int] = Memory(10, lambda *_: 1)
     memory.put("a", 1, 10, memory.epoch)
     for key, now in (("a", 9), ("a", 10), ("b", 0)):
         memory.get(key, now)
