@@ -11,7 +11,7 @@ from hypercorn.asyncio import run as hypercorn_run
 from hypercorn.asyncio import serve
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
-from hypercorn.events import Event, RawData
+from hypercorn.events import Event, RawData, Updated
 
 from edgeproxy import sockets
 from edgeproxy.serving import GRACE_SECONDS
@@ -27,16 +27,21 @@ _FINAL_HEADS: Final = tuple(b"HTTP/1.1 %d" % kind for kind in (2, 3, 4, 5))
 
 
 class _Connection(TCPServer):
-    """A connection that ends when its client ends it, and on which the head of an answer goes out with what follows it.
+    """A connection that ends when its client ends it, watched by one task, on which the head of an answer goes out with what follows it.
 
     Hypercorn waits for its own idle timer even then: each connection that a client has closed would keep a socket and three tasks for
-    `KEEP_ALIVE_SECONDS`. And it writes the head by itself: a proxy that reads it before the body is there passes it on, and a client that
+    `KEEP_ALIVE_SECONDS`. For each request it makes and cancels two tasks and a timer, to know when a connection is idle.
+    And it writes the head by itself: a proxy that reads it before the body is there passes it on, and a client that
     stops sending at the sight of a 403 then has nginx give up the request, body and all.
     """
 
     _head = b""
+    _idle_since: float | None = None
 
     async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, Updated):
+            self._idle_since = self.loop.time() if event.idle else None
+            return
         if isinstance(event, RawData) and not self._head and event.data.startswith(_FINAL_HEADS):
             # Something follows at once: a piece of the body, or the end of the message with or without bytes of its own.
             self._head = event.data
@@ -52,6 +57,19 @@ class _Connection(TCPServer):
     async def _read_data(self) -> None:
         await super()._read_data()
         await self.idle_task.stop()
+
+    async def _idle_timeout(self) -> None:
+        """Close the connection once it was idle for too long, or is while the server stops. Runs as long as the connection does."""
+        self._idle_since = self.loop.time()
+        while (ends := (self._idle_since or self.loop.time()) + KEEP_ALIVE_SECONDS) > self.loop.time():
+            try:
+                async with asyncio.timeout_at(ends):
+                    await self.context.terminated.wait()
+            except TimeoutError:
+                continue
+            break
+        if self._idle_since is not None:
+            await asyncio.shield(self._initiate_server_close())
 
 
 # There is no setting for it; the class is looked up by this name for each connection.

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from edgeproxy import serving_hypercorn
 from edgeproxy.serving_hypercorn import serve_hypercorn
 
 REFUSED = b'{"errors": []}'
@@ -49,6 +50,7 @@ async def served(app: Any, folder: Path) -> AsyncIterator[tuple[asyncio.StreamRe
         writer.close()
         stop.set()
         await serving
+        path.unlink()
 
 
 @pytest.fixture
@@ -97,3 +99,81 @@ async def test_what_is_no_http_is_refused(tmp_path: Path) -> None:
     async with served(_empty, tmp_path) as (reader, writer):
         writer.write(b"no HTTP\r\n\r\n")
         assert (await reader.read()).startswith(b"HTTP/1.1 400")
+
+
+GET = b"GET / HTTP/1.1\r\nHost: r\r\n\r\n"
+
+
+async def test_an_idle_connection_is_closed_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving_hypercorn, "KEEP_ALIVE_SECONDS", 0.2)
+    async with served(_empty, tmp_path) as (reader, writer):
+        writer.write(GET)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
+        assert await reader.read() == b""
+    async with served(_empty, tmp_path) as (reader, writer):
+        # A head that never ends is no request.
+        writer.write(b"GET / HTTP/1.1\r\n")
+        assert await reader.read() == b""
+
+
+async def test_a_connection_whose_request_runs_is_not_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving_hypercorn, "KEEP_ALIVE_SECONDS", 0.1)
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await asyncio.sleep(0.5)
+        await _empty(scope, receive, send)
+
+    async with served(slow, tmp_path) as (reader, writer):
+        writer.write(GET)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
+
+
+async def test_a_stop_closes_idle_connections_and_lets_requests_end(tmp_path: Path) -> None:
+    """No time-out of this test would do for the 75 s of an idle connection, nor for the grace of 30 s."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def waiting(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            begun.set()
+            await go_on.wait()
+        await _empty(scope, receive, send)
+
+    stop = asyncio.Event()
+    path = tmp_path / "socket"
+    serving = asyncio.ensure_future(serve_hypercorn(waiting, (f"unix:{path}",), stop))
+    while not path.exists():  # noqa: ASYNC110 - a server tells nobody that it listens
+        await asyncio.sleep(0.01)
+    idle, idle_writer = await asyncio.open_unix_connection(path)
+    busy, busy_writer = await asyncio.open_unix_connection(path)
+    busy_writer.write(GET)
+    await begun.wait()
+    stop.set()
+    async with asyncio.timeout(10):
+        assert await idle.read() == b""
+        assert not serving.done()
+        go_on.set()
+        assert (await busy.read()).startswith(b"HTTP/1.1 204")
+        await serving
+    idle_writer.close()
+    busy_writer.close()
+
+
+async def test_a_request_makes_one_task_and_a_connection_two(tmp_path: Path) -> None:
+    """Hypercorn's own idle timer makes and cancels two more tasks for each request."""
+    made: list[str] = []
+
+    def counting(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        made.append(coroutine.__qualname__)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    async with served(_empty, tmp_path) as (reader, writer):
+        asyncio.get_running_loop().set_task_factory(counting)
+        for _ in range(5):
+            writer.write(GET)
+            await reader.readuntil(b"\r\n\r\n")
+        asyncio.get_running_loop().set_task_factory(None)
+    # The tasks of the connection were made before, when it was opened, or at the first request.
+    assert len([name for name in made if "_idle" in name]) <= 1
+    assert made.count("_handle") == 5
+    assert len(made) <= 5 + 2
