@@ -35,6 +35,7 @@ from edgeproxy.storage.s3_calls import ERRORS, Calls, Limits, OnCall
 from edgeproxy.storage.s3_credentials import CredentialSource, S3Presigner
 from edgeproxy.storage.s3_errors import InvalidRange, no_bucket
 from edgeproxy.storage.s3_followed import follow_files
+from edgeproxy.storage.s3_models import read_models_fast
 from edgeproxy.storage.s3_multipart import COPY_SPEED, S3Multipart, begin, copy_in_parts
 from edgeproxy.storage.s3_permissions import lacking_permissions
 from edgeproxy.storage.s3_reads import Reads
@@ -67,7 +68,9 @@ class S3Store:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._own = session is None and credentials is None
-        session = session or AioSession()
+        if session is None:
+            session = AioSession()
+            read_models_fast(session)
         if credentials is not None:
             session.set_credentials(credentials.access_key, credentials.secret_key, credentials.token)
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
