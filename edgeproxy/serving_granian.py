@@ -21,7 +21,7 @@ async def serve_granian(app: Any, binds: tuple[str, ...], stop: asyncio.Event) -
 
     Every address has a socket of its own with SO_REUSEPORT, so several processes may serve the same ones.
     """
-    servers = [_server(read_before_answer(app), bind) for bind in binds]
+    servers = [_server(read_before_answer(app, stop), bind) for bind in binds]
     running = [asyncio.ensure_future(server.serve()) for server in servers]
     stopped = asyncio.ensure_future(stop.wait())
     done, _ = await asyncio.wait([*running, stopped], return_when=asyncio.FIRST_COMPLETED)

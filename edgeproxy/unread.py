@@ -16,11 +16,14 @@ MOST_BYTES: Final = 64 * 1024 * 1024
 MOST_SECONDS: Final = 20.0
 """A body that is longer, or slower, is left unread: its sender may see a reset, but does not hold up its answer for ever."""
 
+LAST_SECONDS: Final = 1.0
+"""In its place once the process is to stop: whoever is cut off then must not hold it up."""
+
 Message = MutableMapping[str, Any]
 
 
-def read_before_answer(app: ASGIApp) -> ASGIApp:
-    """Have what an application leaves of a body read and dropped before its answer begins."""
+def read_before_answer(app: ASGIApp, stop: asyncio.Event) -> ASGIApp:
+    """Have what an application leaves of a body read and dropped before its answer begins; `stop` is the stop of this process."""
 
     async def served(scope: Message, receive: Any, send: Any) -> None:
         announced = _announced(scope) if scope["type"] == "http" else 0
@@ -31,7 +34,7 @@ def read_before_answer(app: ASGIApp) -> ASGIApp:
 
         async def after_body(message: Message) -> None:
             if message["type"] == "http.response.start":
-                await body.drop_rest()
+                await body.drop_rest(LAST_SECONDS if stop.is_set() else MOST_SECONDS)
             await send(message)
 
         await app(scope, body.receive, after_body)
@@ -57,11 +60,11 @@ class _Body:
         self._told = self._ended
         return message
 
-    async def drop_rest(self) -> None:
-        """Read and drop what is still to come, as far as it is worth it."""
+    async def drop_rest(self, seconds: float) -> None:
+        """Read and drop what is still to come, as far as it is worth it and for so many seconds at most."""
         dropped = 0
         try:
-            async with asyncio.timeout(MOST_SECONDS):
+            async with asyncio.timeout(seconds):
                 while not self._ended and dropped < MOST_BYTES:
                     message = await self._receive()
                     dropped += len(message.get("body", b""))
