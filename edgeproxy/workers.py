@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Any, Final, TypeVar
 
@@ -62,7 +63,7 @@ class _Parent:
         self._stopping = False
 
     def run(self) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _PASSED_ON:
             signal.signal(number, self._pass_on)
         for place in range(self._number):
             self._fork(place)
@@ -82,20 +83,29 @@ class _Parent:
         return failed
 
     def _fork(self, place: int) -> None:
-        pid = os.fork()
-        if pid:
+        """Start a worker, unless all are to stop."""
+        # A signal that comes between the fork and the note of its child would reach neither: the child would never end.
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+        pid = -1 if self._stopping else os.fork()
+        if pid > 0:
             self._children[pid] = place
-            return
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        os._exit(_worker(lambda: self._work(place), self._refusal))
+        elif pid == 0:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        if pid == 0:
+            os._exit(_worker(lambda: self._work(place), self._refusal))
 
     def _pass_on(self, number: int, _: object) -> None:
         self._stopping = self._stopping or number != signal.SIGHUP
         for pid in self._children:
-            os.kill(pid, number)
+            # One that has ended a moment ago may not be forgotten yet.
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
+
+_PASSED_ON: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _REFUSED: Final = 78
 """Exit code of a worker whose start was refused (EX_CONFIG of sysexits.h)."""
