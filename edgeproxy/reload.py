@@ -204,7 +204,14 @@ class CurrentPolicy:
         """Look for a changed document every two seconds, for ever."""
         while True:
             await sleep(POLL_SECONDS)
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception as error:  # noqa: BLE001 - the boundary: a watch that ended would never take a narrowed policy into force
+                problem = f"it could not be looked at ({type(error).__name__}); the log has the traceback"
+                if problem != self.problem:
+                    _log.exception("unexpected, while the policy was looked at")
+                self._tried = ""
+                self._alarm(problem)
 
     async def refresh(self) -> None:
         """Take a changed document into force, or keep the old one and say why."""
@@ -250,15 +257,17 @@ class CurrentPolicy:
         self.problem = problem
 
 
-async def watch_keys(keys: SigningKeys) -> None:
+async def watch_keys(keys: SigningKeys, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
     """Take new signing keys into use, and let retired ones go, with no signal needed."""
     while True:
-        await asyncio.sleep(KEYS_POLL_SECONDS)
+        await sleep(KEYS_POLL_SECONDS)
         try:
             if await asyncio.to_thread(keys.reload):
                 _log.info("signing keys: %s", ", ".join(key.kid for key in keys.listing()))
         except SigningKeyError as error:
             _log.error("the changed signing keys are not usable, the old ones stay in force: %s", error)
+        except Exception:  # noqa: BLE001 - the boundary: a watch that ended would never let a retired key go
+            _log.exception("unexpected, while the signing keys were looked at; the old ones stay in force")
 
 
 def _state(path: Path) -> str:

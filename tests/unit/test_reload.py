@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from edgeproxy.reload import (
     FileDocument,
     FilesBeside,
     StoredDocument,
+    watch_keys,
 )
 from edgeproxy.storage import keys
 from edgeproxy.storage.filesystem import FilesystemStore
@@ -158,6 +160,57 @@ async def test_the_document_is_looked_at_often_enough_to_change_within_five_seco
         await current.policy.watch(sleep)
     assert slept == [POLL_SECONDS, POLL_SECONDS]
     assert current.policy().version == load(SECOND).version
+
+
+async def test_a_surprise_does_not_end_the_watch_and_the_alarm_ends_with_it(
+    current: Current, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a narrowed policy would never come into force, and nobody would know."""
+    problems: list[str] = []
+
+    class Enough(Exception):
+        pass
+
+    async def sleep(_: float) -> None:
+        problems.append(current.policy.problem)
+        if len(problems) == 1:
+            current.write(SECOND)
+            monkeypatch.setattr(current.policy, "_load", _surprised)
+        elif len(problems) == 3:
+            monkeypatch.setattr(current.policy, "_load", load)
+        elif len(problems) == 4:
+            raise Enough
+
+    with pytest.raises(Enough):
+        await current.policy.watch(sleep)
+    told = "it could not be looked at (RecursionError); the log has the traceback"
+    assert problems == ["", told, told, ""]
+    assert current.policy().version == load(SECOND).version
+
+
+def _surprised(_: bytes) -> Policy:
+    raise RecursionError
+
+
+async def test_a_surprise_does_not_end_the_watch_of_the_keys(caplog: pytest.LogCaptureFixture) -> None:
+    looked: list[str] = []
+
+    class Enough(Exception):
+        pass
+
+    class Keys:
+        def reload(self) -> bool:
+            looked.append("")
+            raise RecursionError
+
+    async def sleep(_: float) -> None:
+        if len(looked) == 2:
+            raise Enough
+
+    keys: Any = Keys()
+    with pytest.raises(Enough):
+        await watch_keys(keys, sleep)
+    assert caplog.text.count("the old ones stay in force") == 2
 
 
 @pytest.fixture
