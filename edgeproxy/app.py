@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gc
 import logging
 import secrets
 import time
@@ -38,7 +37,7 @@ from edgeproxy.reload import (
     policy_document,
     watch_keys,
 )
-from edgeproxy.serving import Site, Stop, leaving, on_signals, serve_sites
+from edgeproxy.serving import Site, Stop, keep_from_collector, leaving, on_signals, serve_sites
 from edgeproxy.sockets import claim
 from edgeproxy.storage import CertificateExpired, Presigner, Store, StoreError
 from edgeproxy.storage.counted import CountedStore, OnCall
@@ -174,12 +173,10 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site], board:
             max_blob_bytes=settings.max_blob_bytes,
         )
         stack.push_async_callback(registry.uploads.wait_for_commits)
-        for forever in (policy.watch(), watch_keys(keys)):
-            stack.callback(asyncio.create_task(forever).cancel)
         issuer_keys = IssuerKeys(fetch_document, time.time)
         stack.push_async_callback(issuer_keys.close)
-        warming = asyncio.create_task(_warm(issuer_keys, policy))
-        stack.callback(warming.cancel)
+        for beside_requests in (policy.watch(), watch_keys(keys), _warm(issuer_keys, policy)):
+            stack.callback(asyncio.create_task(beside_requests).cancel)
         access = _access(settings, policy, keys, issuer_keys, record)
         stop = Stop(settings.drain_seconds)
         on_signals(stop, audit.reopen, policy.refresh_soon)
@@ -203,9 +200,7 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site], board:
             stack.callback(asyncio.create_task(shared.publish_forever()).cancel)
         probes = probes_of(backend.store, policy, keys, readiness, numbers, stop.begun.is_set)
         sites = [*_sites(settings, binds, backend, registry, access, record, probes), *besides]
-        # What the start made lives as long as the process: a full collection that walked it would hold up every request for 20 ms and more.
-        gc.collect()
-        gc.freeze()
+        keep_from_collector()
         await serve_sites(
             [Site(leaving(site.app, stop.begun), site.binds) for site in sites], stop.due, settings.server
         )

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 from edgeproxy.access.policy import Policy, PolicyError, load_policy
 from edgeproxy.access.signing import SigningKeyError, SigningKeys
 from edgeproxy.config import STORED_POLICY, Settings
+from edgeproxy.forever import every
 from edgeproxy.storage import NotFound, Store, StoreError, keys
 
 POLL_SECONDS: Final = 2.0
@@ -202,16 +203,7 @@ class CurrentPolicy:
 
     async def watch(self, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         """Look for a changed document every two seconds, for ever."""
-        while True:
-            await sleep(POLL_SECONDS)
-            try:
-                await self.refresh()
-            except Exception as error:  # noqa: BLE001 - the boundary: a watch that ended would never take a narrowed policy into force
-                problem = f"it could not be looked at ({type(error).__name__}); the log has the traceback"
-                if problem != self.problem:
-                    _log.exception("unexpected, while the policy was looked at")
-                self._tried = ""
-                self._alarm(problem)
+        await every(POLL_SECONDS, self.refresh, self._surprised, sleep)
 
     async def refresh(self) -> None:
         """Take a changed document into force, or keep the old one and say why."""
@@ -251,6 +243,13 @@ class CurrentPolicy:
         if policy.version != before.version:
             self._changed(before, policy)
 
+    def _surprised(self, error: Exception) -> None:
+        problem = f"it could not be looked at ({type(error).__name__}); the log has the traceback"
+        if problem != self.problem:
+            _log.error("unexpected, while the policy was looked at", exc_info=error)
+        self._tried = ""
+        self._alarm(problem)
+
     def _alarm(self, problem: str) -> None:
         if problem != self.problem:
             _log.error("the changed policy is not usable, the old one stays in force: %s", problem)
@@ -259,15 +258,18 @@ class CurrentPolicy:
 
 async def watch_keys(keys: SigningKeys, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
     """Take new signing keys into use, and let retired ones go, with no signal needed."""
-    while True:
-        await sleep(KEYS_POLL_SECONDS)
+
+    async def refresh() -> None:
         try:
             if await asyncio.to_thread(keys.reload):
                 _log.info("signing keys: %s", ", ".join(key.kid for key in keys.listing()))
         except SigningKeyError as error:
             _log.error("the changed signing keys are not usable, the old ones stay in force: %s", error)
-        except Exception:  # noqa: BLE001 - the boundary: a watch that ended would never let a retired key go
-            _log.exception("unexpected, while the signing keys were looked at; the old ones stay in force")
+
+    def surprised(error: Exception) -> None:
+        _log.error("unexpected, while the signing keys were looked at; the old ones stay in force", exc_info=error)
+
+    await every(KEYS_POLL_SECONDS, refresh, surprised, sleep)
 
 
 def _state(path: Path) -> str:

@@ -21,6 +21,7 @@ MAX_FUNCTION_LINES = 60
 MAX_FILE_LINES = 300
 
 BROAD_HANDLERS = {
+    "forever.py:every": "the boundary of a step that nobody waits for: a watch that ended would never take a narrowed policy into force",
     "web/registry.py:_answer": "the boundary of a request: the client gets an answer and the operator the traceback",
     "workers.py:_worker": "the last line of a worker process: its exit code tells the supervisor",
 }
