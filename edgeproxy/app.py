@@ -37,7 +37,7 @@ from edgeproxy.reload import (
     policy_document,
     watch_keys,
 )
-from edgeproxy.serving import Site, Stop, keep_from_collector, leaving, on_signals, serve_sites
+from edgeproxy.serving import Site, Stop, leaving, on_signals, serve_sites, settle_memory
 from edgeproxy.sockets import claim
 from edgeproxy.storage import CertificateExpired, Presigner, Store, StoreError
 from edgeproxy.storage.counted import CountedStore, OnCall
@@ -200,7 +200,7 @@ async def _run(settings: Settings, binds: Binds, besides: Sequence[Site], board:
             stack.callback(asyncio.create_task(shared.publish_forever()).cancel)
         probes = probes_of(backend.store, policy, keys, readiness, numbers, stop.begun.is_set)
         sites = [*_sites(settings, binds, backend, registry, access, record, probes), *besides]
-        keep_from_collector()
+        settle_memory()
         await serve_sites(
             [Site(leaving(site.app, stop.begun), site.binds) for site in sites], stop.due, settings.server
         )

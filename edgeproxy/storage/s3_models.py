@@ -1,4 +1,7 @@
-"""What the SDK knows of S3, read by a faster parser: 15 ms less of a start, and 3 MiB less for as long as the process lives."""
+"""What the SDK knows of S3, read by a faster parser and without what it knows of three hundred other services.
+
+20 ms less of a start, and 6 MiB less for as long as the process lives.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ _ENDINGS: Final[dict[str, Callable[[Path], bytes]]] = {
     ".json": Path.read_bytes,
     ".json.gz": lambda path: gzip.decompress(path.read_bytes()),
 }
+_CALLED: Final = frozenset({"s3", "sts", "sso", "portal.sso", "oidc", "signin"})
+"""Whom the SDK calls for us, as its list of endpoints names them: the store, and those that give credentials."""
 
 
 class _Files:
@@ -28,8 +33,15 @@ class _Files:
         for ending, read in _ENDINGS.items():
             path = Path(file_path + ending)
             if path.is_file():
-                return orjson.loads(read(path))
+                content = orjson.loads(read(path))
+                return _of_called(content) if Path(file_path).name == "endpoints" else content
         return None
+
+
+def _of_called(endpoints: Any) -> Any:
+    for partition in endpoints["partitions"]:
+        partition["services"] = {name: known for name, known in partition["services"].items() if name in _CALLED}
+    return endpoints
 
 
 def read_models_fast(session: Any) -> None:

@@ -238,6 +238,8 @@ async def a_world(terraform: Terraform) -> AsyncIterator[World]:
         host = images.repository.partition("/")[0]
         before = {
             "root/bucket-keys": KEYS,
+            # So that the journal is in the log that a test which fails is shown with.
+            "etc/systemd/journald.conf.d/console.conf": "[Journal]\nForwardToConsole=yes\n",
             "etc/containers/registries.conf.d/here.conf": f'[[registry]]\nlocation = "{host}"\ninsecure = true\n',
         }
         machine = await stack.enter_async_context(booted(folder, network, user_data, before))
@@ -513,11 +515,15 @@ async def test_new_keys_of_the_bucket_are_taken_at_the_next_start_and_kept_when_
     read = "cat /run/edgeproxy/credentials.env"
     await world.machine.sh("echo AWS_SESSION_TOKEN= >> /root/bucket-keys && systemctl restart edgeproxy")
     renewed = await world.machine.sh(read)
-    await world.machine.sh("mv /root/bucket-keys /root/away && systemctl restart edgeproxy")
-    kept = await world.machine.sh(read)
-    await world.machine.sh(f"echo not a key > /root/bucket-keys && systemctl restart edgeproxy && {read}")
-    told = await world.machine.journal("edgeproxy.service")
-    await world.machine.sh("mv /root/away /root/bucket-keys")
+    await world.machine.sh("cp /root/bucket-keys /root/kept")
+    try:
+        await world.machine.sh("rm /root/bucket-keys && systemctl restart edgeproxy")
+        kept = await world.machine.sh(read)
+        await world.machine.sh(f"echo not a key > /root/bucket-keys && systemctl restart edgeproxy && {read}")
+        told = await world.machine.journal("edgeproxy.service")
+    finally:
+        # What comes after must not fail of it, or hide what failed here.
+        await world.machine.sh("mv /root/kept /root/bucket-keys")
 
     assert renewed == f"{KEYS}AWS_SESSION_TOKEN=\n"
     assert kept == renewed

@@ -11,9 +11,7 @@ from aiobotocore.session import AioSession
 from edgeproxy.storage.s3_models import read_models_fast
 
 
-@pytest.mark.parametrize(
-    "name", ["endpoints", "partitions", "s3/2006-03-01/service-2", "s3/2006-03-01/endpoint-rule-set-1"]
-)
+@pytest.mark.parametrize("name", ["partitions", "s3/2006-03-01/service-2", "s3/2006-03-01/endpoint-rule-set-1"])
 def test_what_is_read_is_what_the_sdk_reads(name: str) -> None:
     fast, plain = AioSession(), AioSession()
     read_models_fast(fast)
@@ -26,3 +24,28 @@ def test_the_users_own_data_is_read_too(tmp_path: Path, monkeypatch: pytest.Monk
     session = AioSession()
     read_models_fast(session)
     assert session.get_data("mine") == {"a": 1}
+
+
+@pytest.mark.parametrize("service", ["s3", "sts", "sso", "sso-oidc", "signin"])
+async def test_whoever_is_called_is_found_where_the_sdk_finds_it(service: str) -> None:
+    """The SDK's rules decide it, service by service, and not the list that is shortened: should that change, this says so."""
+    lean, plain = AioSession(), AioSession()
+    read_models_fast(lean)
+    for region in ("auto", "eu-central-1", "cn-north-1", "us-gov-west-1"):
+        assert await found(lean, service, region) == await found(plain, service, region)
+
+
+async def found(session: AioSession, service: str, region: str) -> tuple[str, str, str]:
+    async with session.create_client(
+        service, region_name=region, aws_access_key_id="key", aws_secret_access_key="secret"
+    ) as client:
+        return client.meta.endpoint_url, client.meta.partition, client._request_signer._signing_name
+
+
+def test_the_list_of_other_services_is_not_kept() -> None:
+    lean, plain = AioSession(), AioSession()
+    read_models_fast(lean)
+    assert len(plain.get_data("endpoints")["partitions"][0]["services"]) > 100
+    for partition in lean.get_data("endpoints")["partitions"]:
+        assert set(partition["services"]) <= {"s3", "sts", "sso", "portal.sso", "oidc", "signin"}
+        assert {"s3", "sts"} <= set(partition["services"])
