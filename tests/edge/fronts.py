@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -154,11 +155,11 @@ async def _running(command: list[str], folder: Path, port: int, authority: Path)
             *bound_to_us(*command), env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output
         )
     try:
-        # It has a certificate once its authority is on the disk and it listens.
+        # It listens before it has a certificate, and its authority is on the disk before that.
         for _ in range(1200):
             said = await asyncio.to_thread(log.read_text)
             assert process.returncode is None, said
-            if await asyncio.to_thread(authority.exists) and await _listens(port):
+            if await asyncio.to_thread(authority.exists) and await _speaks_tls(port, authority):
                 break
             await asyncio.sleep(0.05)
         else:
@@ -168,9 +169,10 @@ async def _running(command: list[str], folder: Path, port: int, authority: Path)
         await end(process, 10)
 
 
-async def _listens(port: int) -> bool:
+async def _speaks_tls(port: int, authority: Path) -> bool:
     try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        trusting = await asyncio.to_thread(ssl.create_default_context, cafile=str(authority))
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting)
     except OSError:
         return False
     writer.close()
