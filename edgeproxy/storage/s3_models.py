@@ -1,6 +1,6 @@
 """What the SDK knows of S3, read by a faster parser and without what it knows of three hundred other services.
 
-20 ms less of a start, and 6 MiB less for as long as the process lives.
+15 ms less of a start by the one, and 3 MiB less by each for as long as the process lives.
 """
 
 from __future__ import annotations

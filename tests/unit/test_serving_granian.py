@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
 
 from edgeproxy import serving
-from edgeproxy.serving import Site, leaving, serve_sites
+from edgeproxy.serving import ASGIApp, Site, leaving, serve_sites
+from tests.running import free_ports
 
 pytest.importorskip("granian")
 
@@ -18,6 +18,7 @@ pytest.importorskip("granian")
 async def test_a_request_that_outlasts_the_stop_is_answered_and_ends_before_the_server_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # The servers get five seconds more than it: half a second in all.
     monkeypatch.setattr(serving, "GRACE_SECONDS", -4.5)
     stop, entered = asyncio.Event(), asyncio.Event()
     told: list[str] = []
@@ -33,20 +34,12 @@ async def test_a_request_that_outlasts_the_stop_is_answered_and_ends_before_the_
             await asyncio.sleep(0.05)
             told.append("cleaned up")
 
-    port = _free_port()
-    serves = asyncio.create_task(serve_sites([Site(leaving(app, stop), (f"127.0.0.1:{port}",))], stop, "granian"))
-    reader, writer = await _connected(port)
-    writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-    await entered.wait()
-    stop.set()
-    answer = await reader.read()
-    await serves
+    answer = await _stopped_meanwhile(app, stop, entered)
     told.append("server ended")
 
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b"this process was stopped before the request ended" in answer
     assert told == ["cleaned up", "server ended"]
-    writer.close()
 
 
 async def test_a_request_that_ends_within_the_grace_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +53,15 @@ async def test_a_request_that_ends_within_the_grace_is_not_cut(monkeypatch: pyte
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
             await send({"type": "http.response.body", "body": b"ok"})
 
-    port = _free_port()
+    answer = await _stopped_meanwhile(app, stop, entered)
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"ok")
+
+
+async def _stopped_meanwhile(app: ASGIApp, stop: asyncio.Event, entered: asyncio.Event) -> bytes:
+    """Ask, stop once the request is `entered`, and give the answer when the server has ended."""
+    (port,) = free_ports(1)
     serves = asyncio.create_task(serve_sites([Site(leaving(app, stop), (f"127.0.0.1:{port}",))], stop, "granian"))
     reader, writer = await _connected(port)
     writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
@@ -68,17 +69,8 @@ async def test_a_request_that_ends_within_the_grace_is_not_cut(monkeypatch: pyte
     stop.set()
     answer = await reader.read()
     await serves
-
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert answer.endswith(b"ok")
     writer.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+    return answer
 
 
 async def _connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
