@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import sys
 import time
@@ -61,15 +62,19 @@ class _Parent:
         self._work = work
         self._children: dict[int, int] = {}
         self._stopping = False
+        self._signalled, self._signals = os.pipe()
 
     def run(self) -> int:
+        os.set_blocking(self._signals, False)
+        signal.set_wakeup_fd(self._signals, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in _PASSED_ON:
             signal.signal(number, self._pass_on)
         for place in range(self._number):
             self._fork(place)
         failed = 0
         while self._children:
-            pid, status = os.wait()
+            pid, status = self._ended()
             place = self._children.pop(pid)
             code = os.waitstatus_to_exitcode(status)
             if code == _REFUSED:
@@ -82,6 +87,17 @@ class _Parent:
                 self._fork(place)
         return failed
 
+    def _ended(self) -> tuple[int, int]:
+        """Wait for a child that ends: its number and its status."""
+        # Python runs a handler between two of its own steps. A signal that comes after the last of them before a system call is handled
+        # when that call is over; os.wait() never would be, as no child ends before it is told. The pipe holds what came, whenever it came.
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid:
+                return pid, status
+            select.select([self._signalled], [], [])
+            os.read(self._signalled, _MANY)
+
     def _fork(self, place: int) -> None:
         """Start a worker, unless all are to stop."""
         # A signal that comes between the fork and the note of its child would reach neither: the child would never end.
@@ -90,8 +106,11 @@ class _Parent:
         if pid > 0:
             self._children[pid] = place
         elif pid == 0:
+            signal.set_wakeup_fd(-1)
+            os.close(self._signalled)
+            os.close(self._signals)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         if pid == 0:
@@ -106,6 +125,9 @@ class _Parent:
 
 
 _PASSED_ON: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+_MANY: Final = 4096
+"""Signals that are taken note of at once."""
 
 _REFUSED: Final = 78
 """Exit code of a worker whose start was refused (EX_CONFIG of sysexits.h)."""
