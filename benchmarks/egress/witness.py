@@ -41,10 +41,15 @@ class Audit:
         if not self._path.exists():
             return {}
         with self._path.open("rb") as file:
-            file.seek(self._offset)
+            # The size of a file that is being written to is no end of a line: what was begun then counts as what was there before.
+            file.seek(max(self._offset - 1, 0))
+            if self._offset:
+                self._offset += len(file.readline()) - 1
             for line in file:
+                if not line.endswith(b"\n"):
+                    break
                 counts.update(dict(_counted(orjson.loads(line))))
-            self._offset = file.tell()
+                self._offset += len(line)
         return dict(counts)
 
 

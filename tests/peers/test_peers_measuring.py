@@ -139,6 +139,41 @@ async def test_lines_that_the_audit_dropped_fail_the_sample(tmp_path: Path) -> N
         assert log.read_bytes() == b""
 
 
+async def test_lines_that_come_late_are_waited_for(tmp_path: Path) -> None:
+    log = tmp_path / "audit.log"
+    log.touch()
+    line = b'{"event":"pull","outcome":"allowed","bytes":3}\n'
+
+    async def late() -> None:
+        await asyncio.sleep(0.3)
+        log.write_bytes(line)
+
+    writing = asyncio.create_task(late())
+    assert await measuring.unaudited(replace(running(0), audit=log), Audit(log), RowName.BLOB, 1) == ""
+    await writing
+
+
+async def test_a_line_that_is_being_written_is_counted_once_and_whole(tmp_path: Path) -> None:
+    """By whoever looks at the file when its rest is there, and began to look before it was begun."""
+    log = tmp_path / "audit.log"
+    line = b'{"event":"pull","outcome":"allowed","bytes":3}\n'
+    log.write_bytes(line + line[:10])
+    late = Audit(log)
+    assert await late.added() == {}
+    with log.open("ab") as file:
+        file.write(line[10:20])
+        file.flush()
+        assert await late.added() == {}
+        file.write(line[20:] + line + line[:7])
+        file.flush()
+        assert await late.added() == {"blobs": 1, "blob_bytes": 3}
+        file.write(line[7:])
+        file.flush()
+        assert await late.added() == {"blobs": 1, "blob_bytes": 3}
+        assert await late.added() == {}
+    assert await Audit(log).added() == {}
+
+
 _CHILD = """\
 import subprocess, sys
 held = bytearray(64 << 20)
