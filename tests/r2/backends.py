@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
@@ -20,6 +19,7 @@ from tests.contract.backend import Backend
 from tests.programs import program
 from tests.r2.app import ACCESS_KEY, SECRET_KEY
 from tests.r2.running import running_double
+from tests.running import free_ports
 
 WRITE_INTERVAL = 0.02
 """R2's second between two writes of a key, shortened, and with it the wait of the store: the rule is met many times in the suite."""
@@ -50,9 +50,7 @@ async def versitygw_server(folder: Path) -> AsyncIterator[Server]:
     """Run versitygw on a folder."""
     binary = program("versitygw")
     (folder / "data" / BUCKET).mkdir(parents=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     environment = {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY, "PATH": os.environ.get("PATH", "")}
     process = await asyncio.create_subprocess_exec(
         binary,

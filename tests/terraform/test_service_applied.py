@@ -161,7 +161,7 @@ async def drained(url: str, issuer: LocalIssuer, process: asyncio.subprocess.Pro
         target = with_digest(location, digest_of(b"".join(parts)))
         pushing = asyncio.create_task(caller.ask("PUT", target, data=body(), headers=OCTETS))
         await going.wait()
-        await asyncio.sleep(0.5)  # let the first half arrive; nothing tells the client when it has
+        await asyncio.sleep(2)  # let the first half arrive; nothing tells the client when it has
         process.terminate()
         await asyncio.sleep(0.5)
         go_on.set()
