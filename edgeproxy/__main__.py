@@ -1,5 +1,5 @@
 """`python -m edgeproxy`: the command line."""
 
-from edgeproxy.cli import main
+from edgeproxy.command import main
 
 main()

@@ -1,7 +1,4 @@
-"""The command line. One module for each group of commands; each imports what it needs when it runs, so that `--help` is quick.
-
-Exit codes: 0 done, 1 refused or found something, 2 wrong usage or settings, 130 interrupted.
-"""
+"""The command line. One module for each group of commands; each imports what it needs when it runs, so that `--help` is quick."""
 
 from __future__ import annotations
 
@@ -41,8 +38,3 @@ def _options(
     ] = False,
 ) -> None:
     pass
-
-
-def main() -> None:
-    """Run the command line of this process."""
-    app(prog_name="edgeproxy")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from edgeproxy.cli.output import QUICK, WRONG, Json, fail, print_columns, print_json
+from edgeproxy.cli.output import QUICK, Json, print_columns, print_json
+from edgeproxy.command import WRONG, fail
 
 if TYPE_CHECKING:
     from edgeproxy.audit_summary import Summary

@@ -12,18 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from edgeproxy.cli.output import (
-    REFUSED,
-    UNUSED,
-    WRONG,
-    Config,
-    Json,
-    fail,
-    print_columns,
-    print_json,
-    progress,
-    settings,
-)
+from edgeproxy.cli.output import UNUSED, Config, Json, print_columns, print_json, progress
+from edgeproxy.command import REFUSED, WRONG, fail, settings
 
 if TYPE_CHECKING:
     from edgeproxy.config import Settings

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from edgeproxy.cli.output import REFUSED, WRONG, Config, fail
+from edgeproxy.cli.output import Config
+from edgeproxy.command import REFUSED, WRONG, fail
 
 if TYPE_CHECKING:
     import socket

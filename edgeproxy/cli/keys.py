@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from edgeproxy.cli.output import QUICK, REFUSED, WRONG, Json, fail, print_columns, print_json
+from edgeproxy.cli.output import QUICK, Json, print_columns, print_json
+from edgeproxy.command import REFUSED, WRONG, fail
 
 app = typer.Typer(help="Make, list and retire signing keys. Two may overlap.", no_args_is_help=True, **QUICK)
 

@@ -1,4 +1,4 @@
-"""What every command prints alike: errors, JSON, columns, progress, and the settings it starts from."""
+"""What every command prints alike: JSON, columns, progress; and options that several have."""
 
 # ruff: noqa: PLC0415 - imports are made when a command runs, so that --help is quick
 
@@ -8,15 +8,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypedDict
+from typing import Annotated, Any, Final, TypedDict
 
 import typer
-
-if TYPE_CHECKING:
-    from edgeproxy.config import Settings
-
-REFUSED: Final = 1
-WRONG: Final = 2
 
 
 class _Quick(TypedDict):
@@ -37,27 +31,6 @@ UNUSED: Final[Mapping[str, str]] = {"policy": "store:", "signing_keys": "unused"
 """Defaults for commands that neither decide nor sign, so that nobody has to set these for them."""
 
 Report = Callable[[str, int, int | None], None]
-
-
-def fail(message: object, code: int) -> NoReturn:
-    """Print what is wrong on standard error and leave."""
-    for line in str(message).splitlines():
-        typer.echo(f"edgeproxy: {line}", err=True)
-    raise typer.Exit(code)
-
-
-def settings(
-    file: Path | None, *, defaults: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
-) -> Settings:
-    """Load the settings, or tell every problem and leave. `options` are environment variables that an option stands for."""
-    from edgeproxy import config
-
-    if file is None and config.DEFAULT_FILE.is_file():
-        file = config.DEFAULT_FILE
-    try:
-        return config.load({**config.environment(), **(options or {})}, file, defaults=defaults)
-    except config.SettingsError as error:
-        fail(error, WRONG)
 
 
 def print_json(value: Any) -> None:

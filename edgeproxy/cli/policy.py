@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeproxy.cli.output import QUICK, REFUSED, WRONG, Json, fail, print_json
+from edgeproxy.cli.output import QUICK, Json, print_json
+from edgeproxy.command import REFUSED, WRONG, fail
 
 if TYPE_CHECKING:
     from edgeproxy.access.decisions import Caller

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
-from edgeproxy.cli.output import REFUSED, WRONG, Config, fail, settings
+from edgeproxy.cli.output import Config
+from edgeproxy.command import WRONG, fail, run, settings
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
-
-    from edgeproxy.config import Settings
-    from edgeproxy.serving import Site
 
 
 class _ServeCommand(TyperCommand):
@@ -65,7 +63,7 @@ def dev(
         beside = development.issuer_site(loaded, data)
     except development.DevError as error:
         fail(error, WRONG)
-    _serve(loaded, beside)
+    run(loaded, beside)
 
 
 def serve(
@@ -73,26 +71,8 @@ def serve(
     server: Annotated[str | None, typer.Option(metavar="NAME", help="EDGEPROXY_SERVER: hypercorn or granian.")] = None,
 ) -> None:
     """Run the registry, from settings."""
-    _serve(settings(config, options={"EDGEPROXY_SERVER": server} if server else None))
+    run(settings(config, options={"EDGEPROXY_SERVER": server} if server else None))
 
 
 def _told(meaning: str, default: str) -> str:
     return f"{meaning} [required]" if default == "required" else f"{meaning} [default: {default}]"
-
-
-def _serve(loaded: Settings, beside: Site | None = None) -> None:
-    from edgeproxy.app import StartError, serve
-    from edgeproxy.storage import StoreError
-
-    try:
-        code = serve(loaded, beside)
-    except StartError as error:
-        fail(error, WRONG)
-    except StoreError as error:
-        fail(f"EDGEPROXY_STORE: {error}", REFUSED)
-    except OSError as error:
-        fail(
-            f"cannot listen or write: {error}; look at EDGEPROXY_BIND, EDGEPROXY_STORE_BIND and EDGEPROXY_AUDIT",
-            REFUSED,
-        )
-    raise typer.Exit(code)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeproxy.cli.output import WRONG, fail
+from edgeproxy.command import WRONG, fail
 
 
 def register(app: typer.Typer) -> None:

@@ -1,6 +1,6 @@
-"""What the SDK knows of S3, read by a faster parser and without what it knows of three hundred other services.
+"""What the SDK knows of S3, read by a faster parser, without what it knows of three hundred other services and what only people read.
 
-15 ms less of a start by the one, and 3 MiB less by each for as long as the process lives.
+15 ms less of a start by the parser; 3 MiB less by it, 3 by the other services and 1 by the words, for as long as the process lives.
 """
 
 from __future__ import annotations
@@ -34,8 +34,18 @@ class _Files:
             path = Path(file_path + ending)
             if path.is_file():
                 content = orjson.loads(read(path))
-                return _of_called(content) if Path(file_path).name == "endpoints" else content
+                return _of_called(content) if Path(file_path).name == "endpoints" else _wordless(content)
         return None
+
+
+def _wordless(content: Any) -> Any:
+    """Empty what only people read, half of what is kept of S3. Its place stays: the SDK looks there."""
+    if isinstance(content, dict):
+        return {
+            name: "" if name == "documentation" and isinstance(value, str) else _wordless(value)
+            for name, value in content.items()
+        }
+    return [_wordless(value) for value in content] if isinstance(content, list) else content
 
 
 def _of_called(endpoints: Any) -> Any:

@@ -112,6 +112,28 @@ class TestUsage:
         shown = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
         assert shown.stdout.splitlines()[-1] == "[]"
 
+    def test_the_service_keeps_nothing_that_parses_and_says_the_same(self, tmp_path: Path) -> None:
+        script = (
+            "import sys\nfrom edgeproxy.command import main\n"
+            "try:\n    main()\nfinally:\n    print('typer' in sys.modules)"
+        )
+        environment = clean({"EDGEPROXY_STORE": "nowhere"})
+        lean, parsed = (
+            subprocess.run(
+                [sys.executable, "-c", script, *arguments],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            for arguments in (["serve"], ["serve", "--server", "hypercorn"])
+        )
+        assert (lean.stdout, parsed.stdout) == ("False\n", "True\n")
+        assert lean.stderr == parsed.stderr
+        assert "EDGEPROXY_STORE" in lean.stderr
+        assert lean.returncode == parsed.returncode == 2
+
     def test_serve_help_lists_every_setting_with_its_default(self, tmp_path: Path) -> None:
         shown = run("serve", "--help", cwd=tmp_path)
         assert shown.exit_code == 0
