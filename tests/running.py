@@ -14,11 +14,11 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import aiohttp
 from cryptography.hazmat.primitives import serialization
@@ -43,6 +43,8 @@ public:
   - {repositories: ["**"], actions: [pull, push, delete]}
 """
 START_SECONDS = 60
+
+T = TypeVar("T")
 
 
 def free_ports(number: int) -> list[int]:
@@ -108,6 +110,15 @@ async def end(process: asyncio.subprocess.Process, seconds: float = 40) -> int:
         except TimeoutError:
             process.kill()
     return await process.wait()
+
+
+async def once_it_listens(connect: Callable[[], Awaitable[T]]) -> T:
+    """Connect to a server of this process, which tells nobody when it listens; its socket may be there before."""
+    while True:
+        try:
+            return await connect()
+        except OSError:
+            await asyncio.sleep(0.01)
 
 
 async def answering(url: str, process: asyncio.subprocess.Process, log: Path) -> None:

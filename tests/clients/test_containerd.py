@@ -29,7 +29,7 @@ address = "{folder}/ctr.sock"
 
 
 RACES = ("send on closed channel", "rpc error: code = Internal desc = unexpected EOF")
-"""What ctr 1.6 says when a push dies of itself, once in hundreds on a busy machine. The rpc is that between ctr and its containerd."""
+"""What ctr 1.6 said when a push died of itself, now and then on a busy machine. The rpc is that between ctr and its containerd."""
 
 
 def died_of_its_own(printed: str) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from edgeproxy import serving
 from edgeproxy.serving import ASGIApp, Site, leaving, serve_sites
-from tests.running import free_ports
+from tests.running import free_ports, once_it_listens
 
 pytest.importorskip("granian")
 
@@ -63,7 +63,7 @@ async def _stopped_meanwhile(app: ASGIApp, stop: asyncio.Event, entered: asyncio
     """Ask, stop once the request is `entered`, and give the answer when the server has ended."""
     (port,) = free_ports(1)
     serves = asyncio.create_task(serve_sites([Site(leaving(app, stop), (f"127.0.0.1:{port}",))], stop, "granian"))
-    reader, writer = await _connected(port)
+    reader, writer = await once_it_listens(lambda: asyncio.open_connection("127.0.0.1", port))
     writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
     await entered.wait()
     stop.set()
@@ -71,11 +71,3 @@ async def _stopped_meanwhile(app: ASGIApp, stop: asyncio.Event, entered: asyncio
     await serves
     writer.close()
     return answer
-
-
-async def _connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    while True:
-        try:
-            return await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            await asyncio.sleep(0.02)

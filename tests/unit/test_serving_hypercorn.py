@@ -12,6 +12,7 @@ import pytest
 
 from edgeproxy import serving_hypercorn
 from edgeproxy.serving_hypercorn import serve_hypercorn
+from tests.running import once_it_listens
 
 REFUSED = b'{"errors": []}'
 
@@ -35,22 +36,13 @@ async def _empty(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.body"})
 
 
-async def connected(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect once it listens, which a server tells nobody; its socket is there before."""
-    while True:
-        try:
-            return await asyncio.open_unix_connection(path)
-        except OSError:
-            await asyncio.sleep(0.01)
-
-
 @asynccontextmanager
 async def served(app: Any, folder: Path) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Serve, and give a connection."""
     stop = asyncio.Event()
     path = folder / "socket"
     serving = asyncio.ensure_future(serve_hypercorn(app, (f"unix:{path}",), stop))
-    reader, writer = await connected(path)
+    reader, writer = await once_it_listens(lambda: asyncio.open_unix_connection(path))
     try:
         yield reader, writer
     finally:
@@ -149,7 +141,7 @@ async def test_a_stop_closes_idle_connections_and_lets_requests_end(tmp_path: Pa
     stop = asyncio.Event()
     path = tmp_path / "socket"
     serving = asyncio.ensure_future(serve_hypercorn(waiting, (f"unix:{path}",), stop))
-    idle, idle_writer = await connected(path)
+    idle, idle_writer = await once_it_listens(lambda: asyncio.open_unix_connection(path))
     busy, busy_writer = await asyncio.open_unix_connection(path)
     busy_writer.write(GET)
     await begun.wait()
