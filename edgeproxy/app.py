@@ -21,10 +21,10 @@ from edgeproxy.access.issuers import IssuerKeys
 from edgeproxy.access.policy import PolicyError
 from edgeproxy.access.signing import SigningKeyError, SigningKeys
 from edgeproxy.access.tokens import Verifier
+from edgeproxy.addresses import FileStore
 from edgeproxy.audit import AuditLog, sinks_of
 from edgeproxy.board import Board, Shared
 from edgeproxy.certificates import fetch_document, store_expired_text
-from edgeproxy.config import FileStore, Settings
 from edgeproxy.counters import Counters
 from edgeproxy.health import probes_of
 from edgeproxy.logs import set_up_logs
@@ -38,10 +38,11 @@ from edgeproxy.reload import (
     watch_keys,
 )
 from edgeproxy.serving import Site, Stop, leaving, on_signals, serve_sites, settle_memory
+from edgeproxy.settings import Settings
 from edgeproxy.sockets import claim
 from edgeproxy.storage import CertificateExpired, Presigner, Store, StoreError
 from edgeproxy.storage.counted import CountedStore, OnCall
-from edgeproxy.storage.probe import startup_problems
+from edgeproxy.storage.startup import startup_problems
 from edgeproxy.web.blobs import Delivery
 from edgeproxy.web.exchanges import RequestIds, current_request
 from edgeproxy.web.front import Front, routed

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from edgeproxy.access.issuers import FetchFailed, ServerCertificateExpired
-from edgeproxy.config import S3StoreLocation, Settings
+from edgeproxy.addresses import S3StoreLocation
+from edgeproxy.settings import Settings
 
 _SECONDS: Final = 5.0
 

@@ -16,13 +16,15 @@ from yarl import URL
 from edgeproxy.access.issuers import IssuerKeys
 from edgeproxy.access.policy import PolicyError
 from edgeproxy.access.signing import SigningKeyError, SigningKeys
+from edgeproxy.addresses import FileStore
 from edgeproxy.app import Backend, open_backend
 from edgeproxy.certificates import fetch_document, store_expired_text
-from edgeproxy.config import STORED_POLICY, FileStore, Settings
 from edgeproxy.reload import DocumentUnreadable, compile_policy, policy_document
 from edgeproxy.serving import Site, serve_sites
+from edgeproxy.settings import STORED_POLICY, Settings
 from edgeproxy.storage import MIN_PART_BYTES, CertificateExpired, Store, StoreError
-from edgeproxy.storage.probe import CheckResult, Unreachable, layout_problem, probe
+from edgeproxy.storage.probe import CheckResult, Unreachable, probe
+from edgeproxy.storage.startup import layout_problem
 
 _ANSWER_BYTES: Final = 64 * 1024
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=20)

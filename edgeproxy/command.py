@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
-    from edgeproxy.config import Settings
     from edgeproxy.serving import Site
+    from edgeproxy.settings import Settings
 
 REFUSED: Final = 1
 WRONG: Final = 2

@@ -14,10 +14,10 @@ from edgeproxy import dev_issuer
 from edgeproxy.access.policy import Policy, PolicyError
 from edgeproxy.access.signing import SigningKeyError, SigningKeys, new_key
 from edgeproxy.addresses import listener
-from edgeproxy.config import STORED_POLICY, Settings
 from edgeproxy.dev_issuer import DevIssuer, NoDevIssuer
 from edgeproxy.reload import compile_policy
 from edgeproxy.serving import Site
+from edgeproxy.settings import STORED_POLICY, Settings
 
 DEFAULT_PORT: Final = 5000
 POLICY_FILE: Final = "policy.yaml"

@@ -17,8 +17,8 @@ from typing import Final, Protocol
 
 from edgeproxy.access.policy import Policy, PolicyError, load_policy
 from edgeproxy.access.signing import SigningKeyError, SigningKeys
-from edgeproxy.config import STORED_POLICY, Settings
 from edgeproxy.forever import every
+from edgeproxy.settings import STORED_POLICY, Settings
 from edgeproxy.storage import NotFound, Store, StoreError, keys
 
 POLL_SECONDS: Final = 2.0

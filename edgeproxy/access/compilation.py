@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import orjson
 
-from edgeproxy.access.document import Allow, DenyEntry, IssuerEntry, Keys, Subject, moment, seconds
+from edgeproxy.access.document import Allow, DenyEntry, IssuerEntry, Keys, Subject
+from edgeproxy.access.fields import moment, seconds
 from edgeproxy.access.forms import Condition as ConditionForm
 from edgeproxy.access.forms import GlobForm, RegexForm
 from edgeproxy.access.matching import Condition, NameGlob, TextPattern

@@ -1,114 +1,32 @@
-"""The policy document: its fields and what each may hold, for `parsing` and, as JSON Schema, for editors. Pure."""
+"""The policy document: its parts and their fields, for `parsing` and, as JSON Schema, for editors. `fields` has what a field may hold."""
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, date, datetime
-from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar, Final, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StrictInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import NullableSchema
 
+from edgeproxy.access.fields import (
+    ALGORITHMS,
+    Actions,
+    Algorithm,
+    Duration,
+    Globs,
+    Moment,
+    Name,
+    Url,
+    check_boolean,
+    check_not_boolean,
+    check_session,
+)
 from edgeproxy.access.forms import Condition, Form, Match, Text
 from edgeproxy.access.typed import GitHubForm, GitLabForm, KubernetesForm, TypedForm
 from edgeproxy.oci.operations import Action
 
-Algorithm = Literal["RS256", "PS256", "ES256", "ES384", "EdDSA"]
-ALGORITHMS: Final[tuple[Algorithm, ...]] = ("RS256", "PS256", "ES256", "ES384", "EdDSA")
 PUBLIC: Final = "public"
 """What a decision names where `public` allowed it; no rule may be called so."""
-
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_URL: Final = re.compile(r"[!-~]{1,255}", re.ASCII)
-
-
-def is_loopback(host: str | None) -> bool:
-    """Tell whether a host of a URL can only be this machine."""
-    if host is None:
-        return False
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _check_url(url: str) -> str:
-    """Refuse what is no plain http(s) URL; https is a question of where it leads, asked in `Issuer`."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ValueError("this is not a URL") from None
-    if _URL.fullmatch(url) is None or parts.scheme not in ("https", "http") or not parts.hostname or port == 0:
-        raise ValueError("expected a URL such as https://login.example.com/realms/staff, at most 255 characters")
-    if "@" in parts.netloc or "?" in url or "#" in url or "\\" in url:
-        raise ValueError("a URL here has no user name, query or fragment")
-    return url
-
-
-def _check_moment(text: str) -> str:
-    moment(text)
-    return text
-
-
-def moment(text: str) -> float:
-    """Read a date (00:00 UTC on that day) or an RFC 3339 time with its offset, as seconds since the epoch.
-
-    Raises:
-        ValueError: it is neither.
-
-    """
-    try:
-        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text, re.ASCII):
-            day = date.fromisoformat(text)
-            return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
-        parsed = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError("expected a date such as 2027-01-31, or a time such as 2027-01-31T12:00:00Z") from None
-    if parsed.tzinfo is None:
-        raise ValueError("the time needs its offset: end it with Z for UTC")
-    return parsed.timestamp()
-
-
-def seconds(duration: int | str) -> int:
-    """Read a duration that the models took: seconds, or a number with s, m, h or d."""
-    return duration if isinstance(duration, int) else int(duration[:-1]) * _UNITS[duration[-1]]
-
-
-# A literal compares with `==`, in which Python finds 1 and True alike.
-def _check_not_boolean(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("expected a number")  # noqa: TRY004  pydantic reports a ValueError, not a TypeError
-    return value
-
-
-def _check_boolean(value: object) -> object:
-    if not isinstance(value, bool):
-        raise ValueError("expected true")  # noqa: TRY004
-    return value
-
-
-def _check_session(duration: int | str) -> int | str:
-    if not 60 <= seconds(duration) <= 86400:
-        raise ValueError("expected 60 seconds to 1 day")
-    return duration
-
-
-Duration = (
-    Annotated[StrictInt, Field(ge=1, le=10**9)] | Annotated[str, Field(strict=True, pattern=r"^[1-9][0-9]{0,8}[smhd]$")]
-)
-Moment = Annotated[
-    Text, AfterValidator(_check_moment), Field(json_schema_extra={"pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}"})
-]
-Url = Annotated[Text, AfterValidator(_check_url), Field(json_schema_extra={"pattern": "^https?://"})]
-Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9]([A-Za-z0-9 ._/-]{0,98}[A-Za-z0-9])?$")]
-Globs = Annotated[tuple[Annotated[Text, Field(max_length=300)], ...], Field(min_length=1)]
-Actions = Annotated[tuple[Action, ...], Field(min_length=1)]
 
 
 class Keys(Form):
@@ -228,7 +146,7 @@ class RuleEntry(Subject):
     """What whoever matches may do."""
     deliver: Literal["redirect", "proxy"] | None = None
     """How blobs travel; where several rules match, `proxy` wins."""
-    token_seconds: Annotated[Duration, AfterValidator(_check_session)] | None = Field(default=None, examples=[3600])
+    token_seconds: Annotated[Duration, AfterValidator(check_session)] | None = Field(default=None, examples=[3600])
     """Life of our bearer, also past the end of the token shown; 60 seconds to a day."""
     expires: Moment | None = Field(default=None, examples=["2027-01-31"])
     """From then on the rule matches nothing; a date means 00:00 UTC on that day."""
@@ -277,7 +195,7 @@ class TagsEntry(Form):
     """Where it holds."""
     tags: Globs = Field(examples=[["v*"]])
     """Globs over tags."""
-    immutable: Annotated[Literal[True], BeforeValidator(_check_boolean)]
+    immutable: Annotated[Literal[True], BeforeValidator(check_boolean)]
     """Always true; there is nothing else to say of tags yet."""
 
 
@@ -299,7 +217,7 @@ class TestEntry(Form):
 class PolicyDocument(Form):
     """Who may do what in an edgeproxy registry: verified OIDC claims decide every request."""
 
-    version: Annotated[Literal[1], BeforeValidator(_check_not_boolean)]
+    version: Annotated[Literal[1], BeforeValidator(check_not_boolean)]
     """The version of this format."""
     issuers: dict[Name, IssuerEntry] = Field(default_factory=dict)
     """Whose tokens are believed, by the names that rules use."""

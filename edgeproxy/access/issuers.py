@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from edgeproxy.access.document import is_loopback
+from edgeproxy.access.fields import is_loopback
 from edgeproxy.access.jws import PublicKey, public_keys
 from edgeproxy.access.refusals import TokenReason, TokenRefused, quoted
 from edgeproxy.access.rules import Discovery, InlineKeys, Issuer

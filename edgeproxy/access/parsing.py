@@ -13,7 +13,8 @@ from pydantic_core import ErrorDetails
 
 from edgeproxy.access import document as models
 from edgeproxy.access import typed
-from edgeproxy.access.document import PUBLIC, PolicyDocument, is_loopback
+from edgeproxy.access.document import PUBLIC, PolicyDocument
+from edgeproxy.access.fields import is_loopback
 from edgeproxy.access.source import Path, PolicyError, Problem, Source, Value, nodes, read
 from edgeproxy.oci.errors import NameInvalid
 from edgeproxy.oci.names import Repository

@@ -16,8 +16,8 @@ from edgeproxy.cli.output import UNUSED, Config, Json, print_columns, print_json
 from edgeproxy.command import REFUSED, WRONG, fail, settings
 
 if TYPE_CHECKING:
-    from edgeproxy.config import Settings
     from edgeproxy.registry.inspection import RepositoryReport, TagReport
+    from edgeproxy.settings import Settings
     from edgeproxy.storage import Store
 
 _Result = TypeVar("_Result")
@@ -161,7 +161,7 @@ def _with_store(loaded: Settings, work: Callable[[Store], Awaitable[_Result]]) -
 async def _opened(loaded: Settings) -> AsyncIterator[Store]:
     from edgeproxy.app import open_backend
     from edgeproxy.storage import StoreUnavailable
-    from edgeproxy.storage.probe import layout_problem
+    from edgeproxy.storage.startup import layout_problem
 
     async with open_backend(loaded) as backend:
         await backend.store.check()

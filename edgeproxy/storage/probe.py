@@ -1,4 +1,4 @@
-"""Trying a store out: what `edgeproxy check` does against the real one, and the little that `serve` does before it starts.
+"""Trying a store out: what `edgeproxy check` does against the real one. The little that `serve` asks is in `startup`.
 
 Everything is written under `uploads/check-<random>/` and removed again; what a lost connection leaves there counts as the leftover of an
 upload.
@@ -12,11 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-import orjson
-
 from edgeproxy.storage import (
     MIN_PART_BYTES,
-    CertificateExpired,
     Corrupt,
     IfAbsent,
     IfMatch,
@@ -27,16 +24,13 @@ from edgeproxy.storage import (
     StoreError,
     keys,
 )
+from edgeproxy.storage.startup import NO_CONDITIONS
 
 _SMALL: Final = b"edgeproxy check\n"
 _TYPE: Final = "application/vnd.edgeproxy.check"
 _REFUSALS: Final = frozenset({400, 401, 403})
 _EXPIRY_TRIES: Final = 5
-_LAYOUT_BYTES: Final = 64 * 1024
 
-_NO_CONDITIONS: Final = (
-    "pushes and tag moves could overwrite each other: use a store that supports If-None-Match and If-Match"
-)
 _FORGED: Final = (
     "anyone could read every blob: this is no store to redirect clients to; set EDGEPROXY_DELIVER=proxy or use another"
 )
@@ -66,57 +60,6 @@ def _whole() -> bytes:
     """Make the object of three parts. Not a constant: every process that serves would hold its ten MiB."""
     part = bytes(range(256)) * (MIN_PART_BYTES // 256)
     return part + part[::-1] + b"the last and smaller part"
-
-
-async def layout_problem(store: Store) -> str:
-    """Say in one line why this release must not touch the bucket, or "".
-
-    Raises:
-        StoreError: the store does not answer.
-
-    """
-    try:
-        _, data = await store.read(keys.LAYOUT, _LAYOUT_BYTES)
-    except NotFound:
-        return ""
-    try:
-        version = orjson.loads(data)["version"]
-    except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
-        version = None
-    if version == keys.LAYOUT_VERSION:
-        return ""
-    if isinstance(version, int) and version > keys.LAYOUT_VERSION:
-        return (
-            f"the bucket has layout {version}, this release knows layout {keys.LAYOUT_VERSION}: "
-            "use the release that wrote it, or a newer one"
-        )
-    return f"the object `{keys.LAYOUT}` is not edgeproxy's: use an empty bucket or prefix, or restore it"
-
-
-async def startup_problems(store: Store) -> list[str]:
-    """Find, with a few small calls, what makes serving from this store unsafe: one line each, naming what to do.
-
-    Raises:
-        CertificateExpired: as the store's certificate has; who knows the endpoint can say when.
-
-    """
-    body = orjson.dumps({"version": keys.LAYOUT_VERSION})
-    try:
-        if lacking := await store.lacking():
-            return list(lacking)
-        if problem := await layout_problem(store):
-            return [problem]
-        # The first write makes the object in a new bucket; one of the two has to be refused in any.
-        for _ in range(2):
-            try:
-                await store.put(keys.LAYOUT, body, content_type="application/json", condition=IfAbsent())
-            except PreconditionFailed:
-                return []
-    except CertificateExpired:
-        raise
-    except StoreError as error:
-        return [str(error)]
-    return [f"the store ignores conditional writes, so {_NO_CONDITIONS}"]
 
 
 async def probe(
@@ -218,7 +161,7 @@ class _Trial:
             await self._store.put(key, b"second", condition=IfAbsent())
         except PreconditionFailed:
             return
-        raise _Problem(f"the store overwrote an object in spite of If-None-Match: {_NO_CONDITIONS}")
+        raise _Problem(f"the store overwrote an object in spite of If-None-Match: {NO_CONDITIONS}")
 
     async def _replace(self) -> None:
         key = self._key("replaced")
@@ -226,12 +169,12 @@ class _Trial:
         try:
             await self._store.put(key, b"second", condition=IfMatch(old.etag))
         except PreconditionFailed:
-            raise _Problem(f"the store refuses an If-Match that holds: {_NO_CONDITIONS}") from None
+            raise _Problem(f"the store refuses an If-Match that holds: {NO_CONDITIONS}") from None
         try:
             await self._store.put(key, b"third", condition=IfMatch(old.etag))
         except PreconditionFailed:
             return
-        raise _Problem(f"the store overwrote an object in spite of If-Match: {_NO_CONDITIONS}")
+        raise _Problem(f"the store overwrote an object in spite of If-Match: {NO_CONDITIONS}")
 
     async def _multipart(self) -> None:
         await self._write_parts(self._key("parts"))
@@ -243,7 +186,7 @@ class _Trial:
         except PreconditionFailed:
             return
         raise _Problem(
-            f"the store completed a multipart upload onto an object in spite of If-None-Match: {_NO_CONDITIONS}"
+            f"the store completed a multipart upload onto an object in spite of If-None-Match: {NO_CONDITIONS}"
         )
 
     async def _copy(self) -> None:

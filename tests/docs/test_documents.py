@@ -17,7 +17,7 @@ from edgeproxy.access import issuers, lint, signing, tokens
 from edgeproxy.access.document import json_schema
 from edgeproxy.access.explain import run_tests
 from edgeproxy.access.policy import load_policy
-from edgeproxy.config import S3StoreLocation
+from edgeproxy.addresses import S3StoreLocation
 from edgeproxy.dev import defaults
 from edgeproxy.registry import blobs, cache, manifests, memory, sessions
 from edgeproxy.reload import POLL_SECONDS

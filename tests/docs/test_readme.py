@@ -27,7 +27,7 @@ from edgeproxy import config
 from edgeproxy.access.decisions import Grant
 from edgeproxy.access.explain import caller_of
 from edgeproxy.access.policy import Policy, load_policy
-from edgeproxy.config import S3StoreLocation
+from edgeproxy.addresses import S3StoreLocation
 from edgeproxy.oci.names import Repository
 from edgeproxy.oci.operations import Access, Action
 from tests.clients.test_docker import dockerd

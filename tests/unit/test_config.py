@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from edgeproxy import config
-from edgeproxy.config import FileStore, S3StoreLocation, Settings, SettingsError
+from edgeproxy import settings as settings_module
+from edgeproxy.addresses import FileStore, S3StoreLocation
+from edgeproxy.config import SettingsError
+from edgeproxy.settings import STORED_POLICY, Settings
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 LEAST = {
@@ -102,7 +105,7 @@ class TestFile:
         )
         settings = config.load({}, file)
         assert settings.redirect_seconds == 60
-        assert settings.policy == config.STORED_POLICY
+        assert settings.policy == STORED_POLICY
 
     def test_the_environment_wins(self, tmp_path: Path) -> None:
         file = tmp_path / "edgeproxy.toml"
@@ -165,10 +168,10 @@ class TestBind:
 
     def test_localhost_is_both_addresses_where_the_machine_has_both(self, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = loaded(bind="localhost:5000")
-        monkeypatch.setattr(config, "_has_ipv6", lambda: True)
+        monkeypatch.setattr(settings_module, "_has_ipv6", lambda: True)
         assert list(settings.bind_addresses) == ["127.0.0.1:5000", "[::1]:5000"]
         assert list(settings.store_bind_addresses) == ["127.0.0.1:5001", "[::1]:5001"]
-        monkeypatch.setattr(config, "_has_ipv6", lambda: False)
+        monkeypatch.setattr(settings_module, "_has_ipv6", lambda: False)
         assert list(settings.bind_addresses) == ["127.0.0.1:5000"]
         assert (settings.public_url, settings.store_public_endpoint) == (
             "http://localhost:5000",

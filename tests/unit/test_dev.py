@@ -10,9 +10,10 @@ from edgeproxy.access.decisions import Denial, Grant
 from edgeproxy.access.explain import run_tests
 from edgeproxy.access.policy import load_policy
 from edgeproxy.access.signing import SigningKeys
-from edgeproxy.config import FileStore, Settings
+from edgeproxy.addresses import FileStore
 from edgeproxy.oci.names import Repository
 from edgeproxy.oci.operations import Access, Action
+from edgeproxy.settings import Settings
 
 
 def settings(data: Path, port: int = 5000, **environment: str) -> Settings:

@@ -17,8 +17,8 @@ from edgeproxy import config, dev, dev_issuer
 from edgeproxy.access.policy import load_policy
 from edgeproxy.access.signing import SigningKeys, new_key
 from edgeproxy.cli import app
-from edgeproxy.config import Settings
 from edgeproxy.dev_issuer import DevIssuer, NoDevIssuer
+from edgeproxy.settings import Settings
 from tests.running import free_ports
 
 LISTED = 'version: 1\nissuers:\n  dev: {{url: "{url}", audiences: ["localhost:5000", other]}}\n'

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from edgeproxy.access.document import json_schema, moment
+from edgeproxy.access.document import json_schema
+from edgeproxy.access.fields import moment
 from edgeproxy.access.parsing import parse
 from edgeproxy.access.policy import Policy, PolicyError, load_policy
 from edgeproxy.access.rules import Discovery, InlineKeys, KeysUrl

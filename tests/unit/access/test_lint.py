@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeproxy.access.document import moment
+from edgeproxy.access.fields import moment
 from edgeproxy.access.lint import SOON, Finding, lint
 from edgeproxy.access.policy import PolicyError
 

@@ -29,10 +29,11 @@ from edgeproxy.storage import (
 )
 from edgeproxy.storage.file_presign import FilePresigner, url_signing_key
 from edgeproxy.storage.filesystem import FilesystemStore
-from edgeproxy.storage.probe import CheckResult, Get, Unreachable, layout_problem, probe, startup_problems
+from edgeproxy.storage.probe import CheckResult, Get, Unreachable, probe
 from edgeproxy.storage.s3 import open_s3
 from edgeproxy.storage.s3_calls import Limits
 from edgeproxy.storage.served import served_app
+from edgeproxy.storage.startup import layout_problem, startup_problems
 from tests.r2.running import running_double
 
 STEPS = [
